@@ -1,0 +1,104 @@
+"""What instances cost. Vast.ai bills the GPU while an instance runs and its disk from creation on, to the second."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dumont.domain.records import Instance, LedgerEntry
+
+SECONDS_PER_HOUR = 3600.0
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """An amount in USD, by what it was for."""
+
+    gpu_usd: float = 0.0
+    storage_usd: float = 0.0
+
+    @property
+    def total_usd(self) -> float:
+        """Everything together."""
+        return self.gpu_usd + self.storage_usd
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(gpu_usd=self.gpu_usd + other.gpu_usd, storage_usd=self.storage_usd + other.storage_usd)
+
+
+def _overlap_seconds(start: float | None, end: float, from_time: float, to_time: float) -> float:
+    if start is None:
+        return 0.0
+    return max(0.0, min(end, to_time) - max(start, from_time))
+
+
+def billed_until(instance: Instance, now: float) -> float:
+    """Until when an instance bills: its end, or now if it has not ended (until it is gone, it may bill)."""
+    return min(instance.gone_at, now) if instance.gone_at is not None else now
+
+
+def accrued(instance: Instance, now: float, *, from_time: float = 0.0, to_time: float | None = None) -> Cost:
+    """What an instance has cost by `now`, or within a stretch of time.
+
+    The GPU counts from when the provider said that it runs. An instance whose create's answer is unknown counts from
+    the intent on, so that a budget errs on the side of caution.
+    """
+    to_time = now if to_time is None else to_time
+    end = billed_until(instance, now)
+    created = instance.created_at
+    if created is None and instance.outcome_unknown:
+        created = instance.intended_at
+    storage_seconds = _overlap_seconds(created, end, from_time, to_time)
+    gpu_seconds = _overlap_seconds(instance.booted_at, end, from_time, to_time)
+    return Cost(
+        gpu_usd=gpu_seconds * instance.offer.gpu_usd_per_hour / SECONDS_PER_HOUR,
+        storage_usd=storage_seconds * instance.offer.storage_usd_per_hour(instance.disk_gb) / SECONDS_PER_HOUR,
+    )
+
+
+def total(instances: list[Instance], now: float) -> Cost:
+    """What several instances have cost together by `now`."""
+    return sum((accrued(instance, now) for instance in instances), Cost())
+
+
+def rate_usd_per_hour(instances: list[Instance]) -> float:
+    """The most that the open instances can bill each hour from now on, counting each one's GPU as if it ran."""
+    return sum(i.offer.total_usd_per_hour(i.disk_gb) for i in instances if i.open)
+
+
+def budget_deadline(instances: list[Instance], budget_usd: float | None, now: float) -> float | None:
+    """When the budget is reached if all goes on as it is; None without a budget or while nothing bills."""
+    rate = rate_usd_per_hour(instances)
+    if budget_usd is None or rate <= 0:
+        return None
+    left_usd = budget_usd - total(instances, now).total_usd
+    return now + max(0.0, left_usd) / rate * SECONDS_PER_HOUR
+
+
+def ledger_entries(instance: Instance, now: float) -> list[LedgerEntry]:
+    """The entries for an instance that is gone. Their ids are made of what they are for: written twice is once."""
+    if instance.gone_at is None or instance.created_at is None:
+        return []
+    cost = accrued(instance, now)
+    entries = []
+    for kind, amount, rate, start in (
+        ("gpu", cost.gpu_usd, instance.offer.gpu_usd_per_hour, instance.booted_at),
+        ("storage", cost.storage_usd, instance.offer.storage_usd_per_hour(instance.disk_gb), instance.created_at),
+    ):
+        if start is None:
+            continue
+        entries.append(
+            LedgerEntry(
+                id=f"{instance.id}.{kind}",
+                machine=instance.machine,
+                instance_id=instance.id,
+                operation_id=instance.operation_id,
+                provider=instance.provider,
+                gpu=instance.offer.gpu,
+                kind=kind,
+                amount_micro_usd=round(amount * 1_000_000),
+                usd_per_hour=rate,
+                from_time=start,
+                to_time=max(start, instance.gone_at),
+                written_at=now,
+            )
+        )
+    return entries

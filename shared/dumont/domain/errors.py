@@ -1,0 +1,174 @@
+"""The errors that callers can act on, by type.
+
+`ProviderError` and its kinds decide policy in the operations: the *type* says whether a call had an effect, whether
+to try again, and with whom. `UserError` and its kinds become RFC 9457 problem documents at the edge.
+"""
+
+from __future__ import annotations
+
+
+class DumontError(Exception):
+    """Everything that Dumont raises on purpose."""
+
+
+# --- What a provider (a GPU market) can answer --------------------------------------------------------------------
+
+
+class ProviderError(DumontError):
+    """A provider did not do what was asked. `provider` names it; the message carries no secret."""
+
+    def __init__(self, message: str, *, provider: str = "") -> None:
+        super().__init__(message)
+        self.provider = provider
+
+
+class OfferGone(ProviderError):
+    """The offer was taken, or withdrawn, before we rented it. Nothing was rented. Normal in a race."""
+
+
+class OutOfCredit(ProviderError):
+    """The account cannot pay, or is held to a spending rate. Nothing was rented; trying again does not help."""
+
+
+class RateLimited(ProviderError):
+    """Refused for being too frequent; nothing was done. `retry_after_seconds` is when to try again."""
+
+    def __init__(self, message: str, *, provider: str = "", retry_after_seconds: float = 5.0) -> None:
+        super().__init__(message, provider=provider)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class AuthError(ProviderError):
+    """The provider refused our credentials, or their scope. Nothing was done."""
+
+
+class NotFound(ProviderError):
+    """The provider says that this instance does not exist: the only proof that it is gone (invariant 3)."""
+
+
+class BidTooLow(ProviderError):
+    """The bid lost at once. `provider_instance_id` is set where a stopped instance exists, and bills, all the same."""
+
+    def __init__(self, message: str, *, provider: str = "", provider_instance_id: str | None = None) -> None:
+        super().__init__(message, provider=provider)
+        self.provider_instance_id = provider_instance_id
+
+
+class StartRefused(ProviderError):
+    """A stopped instance could not start: its GPU is taken. The provider may have queued it: send stop to cancel."""
+
+
+class InvalidRequest(ProviderError):
+    """The provider refused the request itself (4xx). Nothing was done; the same request will fail again."""
+
+
+class ProviderDown(ProviderError):
+    """No answer, or one that cannot be read. For a call with an effect, **the outcome is unknown**."""
+
+
+# --- What a shell (SSH) can answer --------------------------------------------------------------------------------
+
+
+class ShellError(DumontError):
+    """A command could not be run on a machine."""
+
+
+class ShellUnreachable(ShellError):
+    """No SSH connection: refused, timed out, or broken off. The machine may be booting, cut off, or dead."""
+
+
+class ShellRefused(ShellError):
+    """SSH answered and refused our key. While a machine boots, keys may not be in place yet."""
+
+
+class HostKeyChanged(ShellError):
+    """The host shows another key than the one pinned at its first proof: someone else may be answering."""
+
+
+# --- What the store can answer ------------------------------------------------------------------------------------
+
+
+class StoreError(DumontError):
+    """The store did not do what was asked."""
+
+
+class Contention(StoreError):
+    """A transaction lost against others more often than it may be tried. Nothing was written."""
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer. For a commit, **the outcome is unknown**."""
+
+
+class BusUnavailable(DumontError):
+    """A message may not have been published. Never an end: the sweep finds what it was about by its deadline."""
+
+
+# --- What is the caller's to mend ---------------------------------------------------------------------------------
+
+
+class UserError(DumontError):
+    """What a user can mend. `code` is stable and for programs; `field` names the input at fault, if one is."""
+
+    status = 400
+    code = "bad_request"
+
+    def __init__(self, message: str, *, field: str | None = None, code: str | None = None, hint: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+        self.hint = hint
+        if code is not None:
+            self.code = code
+
+
+class InvalidInput(UserError):
+    """A value that is malformed or out of range; nothing was changed."""
+
+    status = 400
+    code = "invalid_input"
+
+
+class Unauthenticated(UserError):
+    """No key, or a wrong one."""
+
+    status = 401
+    code = "unauthenticated"
+
+
+class Forbidden(UserError):
+    """The key is right and its role does not reach this far."""
+
+    status = 403
+    code = "forbidden"
+
+
+class Unknown(UserError):
+    """No such machine, operation, …"""
+
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(UserError):
+    """The path exists and not for this method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class Conflict(UserError):
+    """The state does not allow it: a name taken, an operation under way."""
+
+    status = 409
+    code = "conflict"
+
+
+class TooLarge(UserError):
+    """The request's body is larger than is read."""
+
+    status = 413
+    code = "too_large"
+
+
+class IllegalTransition(DumontError):
+    """A state may not follow another: a defect of ours, never the user's."""

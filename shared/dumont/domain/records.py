@@ -1,0 +1,346 @@
+"""What is kept in the store: one frozen record a document. Times are seconds since the epoch, UTC; money is USD.
+
+A record's `collection` names where it lives and `id` is its key there. `schema_version` lets a later version of the
+code read what an earlier one wrote.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, ClassVar
+
+import msgspec
+from msgspec import Meta
+
+from dumont.domain.offers import Offer, OfferQuery, Positive, PositiveInt, Share
+
+SHARDS = 8
+"""Deadlines are indexed with a shard: an index that only grows holds Firestore to 500 writes a second."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A document of the store."""
+
+    collection: ClassVar[str]
+    id: str
+    schema_version: int = 1
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why something ended badly: what happened (`detail`), what was kept safe (`safe`), what to do next (`hint`)."""
+
+    code: str
+    detail: str
+    safe: str = ""
+    hint: str = ""
+
+
+# --- Machines -----------------------------------------------------------------------------------------------------
+
+
+class MachineState(enum.StrEnum):
+    """The states of a machine; `domain.states` says which may follow which."""
+
+    REQUESTED = "requested"
+    PROVISIONING = "provisioning"
+    RUNNING = "running"
+    FAILING_OVER = "failing_over"
+    HIBERNATING = "hibernating"
+    HIBERNATED = "hibernated"
+    WAKING = "waking"
+    DESTROYING = "destroying"
+    DESTROYED = "destroyed"
+    FAILED = "failed"
+
+
+PublicKey = Annotated[str, Meta(min_length=16, max_length=4096)]
+
+
+class MachineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a user asks for. The price counts GPU and disk together, before bandwidth."""
+
+    gpu: str | None = None
+    gpu_count: PositiveInt = 1
+    min_vram_gib: Annotated[float, Meta(ge=0, le=100_000)] | None = None
+    max_price_usd_per_hour: Positive | None = None
+    min_reliability: Share | None = 0.95
+    min_download_mbps: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    min_cuda: Annotated[float, Meta(ge=0, le=1000)] | None = None
+    region: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    verified_only: bool = True
+    interruptible: bool = False
+    disk_gb: Annotated[float, Meta(ge=8, le=10_000)] = 20.0
+    image: Annotated[str, Meta(min_length=1, max_length=1024)] = "pytorch/pytorch:latest"
+    workspace: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./~-]{1,256}$")] = "workspace"
+    race_width: Annotated[int, Meta(ge=1, le=5)] = 3
+    boot_timeout_seconds: Annotated[float, Meta(ge=1, le=7200)] = 600.0
+    job_hours: Annotated[float, Meta(gt=0, le=8760)] = 1.0
+    budget_usd: Positive | None = None
+    """A hard cap on what this machine may spend; when it is reached the machine is destroyed, workspace included."""
+    ssh_public_keys: Annotated[tuple[PublicKey, ...], Meta(max_length=8)] = ()
+
+    def query(self) -> OfferQuery:
+        """The filters that this machine's offers must pass."""
+        return OfferQuery(
+            gpu=self.gpu,
+            gpu_count=self.gpu_count,
+            min_vram_gib=self.min_vram_gib,
+            max_price_usd_per_hour=self.max_price_usd_per_hour,
+            min_reliability=self.min_reliability,
+            min_download_mbps=self.min_download_mbps,
+            min_cuda=self.min_cuda,
+            region=self.region,
+            verified_only=self.verified_only,
+            interruptible=self.interruptible,
+            disk_gb=self.disk_gb,
+            job_hours=self.job_hours,
+            limit=200,
+        )
+
+
+class SshEndpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where SSH answers. `user` is root on every rented container."""
+
+    host: str
+    port: int
+    user: str = "root"
+
+
+class Machine(Record, frozen=True, kw_only=True):
+    """What a user names and keeps; `id` is its name. It outlives instances, and `epoch` grows each time it moves.
+
+    `operation_id` is the one operation that may change it now: the guard against two at once.
+    """
+
+    collection: ClassVar[str] = "machines"
+
+    spec: MachineSpec
+    state: MachineState
+    epoch: int
+    created_at: float
+    updated_at: float
+    created_by: str = ""
+    operation_id: str | None = None
+    instance_id: str | None = None
+    ssh: SshEndpoint | None = None
+    host_key: str | None = None
+    running_since: float | None = None
+    ended_at: float | None = None
+    failure: Problem | None = None
+    deadline: float | None = None
+    """When the sweep must look at it again (its budget runs out); None where nothing is due."""
+    shard: int = 0
+
+
+# --- Instances ----------------------------------------------------------------------------------------------------
+
+
+class InstanceState(enum.StrEnum):
+    """One rental's life in our books. It is gone only when the provider says so (invariant 3)."""
+
+    INTENDED = "intended"  # written before the create call: the call may have been made, or not
+    CREATED = "created"  # the provider gave it an id; it boots
+    BOOTED = "booted"  # the provider says that it runs and where SSH should answer
+    PROVEN = "proven"  # SSH, workspace, GPU and disk were tried, and are as offered
+    RELEASING = "releasing"  # to be destroyed, until the provider says that it is gone
+    GONE = "gone"
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that a proof tried: its name, whether it held, what was seen, and how long it took."""
+
+    name: str
+    ok: bool
+    seconds: float
+    seen: str = ""
+
+
+class GpuReading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A GPU as its own driver reports it."""
+
+    model: str
+    vram_mib: float | None = None
+    driver_version: str | None = None
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a proof tried on an instance and what it saw. It holds if every check does."""
+
+    checks: tuple[Check, ...]
+    started_at: float
+    seconds: float
+    gpus: tuple[GpuReading, ...] = ()
+    disk_free_gb: float | None = None
+    host_key: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check held, and at least one was made."""
+        return bool(self.checks) and all(check.ok for check in self.checks)
+
+
+class Instance(Record, frozen=True, kw_only=True):
+    """One rental at a provider, for one epoch of a machine; `id` is the unique label that it bears there."""
+
+    collection: ClassVar[str] = "instances"
+
+    machine: str
+    epoch: int
+    operation_id: str
+    """The operation that answers for it now."""
+    provider: str
+    offer: Offer
+    disk_gb: float
+    state: InstanceState
+    open: bool = True
+    """False once gone: what the books still hold is a query, not a scan."""
+    intended_at: float
+    provider_instance_id: str | None = None
+    outcome_unknown: bool = False
+    """Whether a create call may have been made whose answer we never read: found again by its label."""
+    keys_attached: bool = False
+    created_at: float | None = None
+    booted_at: float | None = None
+    proven_at: float | None = None
+    releasing_at: float | None = None
+    gone_at: float | None = None
+    ssh: SshEndpoint | None = None
+    host_key: str | None = None
+    proof: Proof | None = None
+    problem: Problem | None = None
+    next_check_at: float = 0.0
+    tries: int = 0
+    """How often the current duty (locate, prove, release) was tried in vain; it spaces out the next try."""
+
+
+# --- Operations ---------------------------------------------------------------------------------------------------
+
+
+class OperationKind(enum.StrEnum):
+    """The long actions on machines."""
+
+    PROVISION = "provision"
+    DESTROY = "destroy"
+    REAP = "reap"
+
+
+class OperationState(enum.StrEnum):
+    """`superseded`: another operation took the machine over, and answers for its instances."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One step done, for the timeline: what, on which instance, when, how it went."""
+
+    name: str
+    started_at: float
+    ended_at: float
+    ok: bool = True
+    instance_id: str | None = None
+    detail: str = ""
+
+
+class Operation(Record, frozen=True, kw_only=True):
+    """The durable record of one long action on a machine.
+
+    `lease_owner` and `lease_until` guard it against two invocations at once; while it is open, `deadline` says when
+    the sweep must wake it if no message does.
+    """
+
+    collection: ClassVar[str] = "operations"
+
+    kind: OperationKind
+    machine: str
+    epoch: int
+    state: OperationState = OperationState.RUNNING
+    phase: str = "start"
+    created_at: float
+    updated_at: float
+    requested_by: str = ""
+    request_id: str = ""
+    discard: bool = False
+    """The user said that the workspace may be lost (invariant 4)."""
+    candidates: tuple[Offer, ...] = ()
+    rounds: int = 0
+    """How many searches were made."""
+    tries: int = 0
+    """How often the current step failed in a row; it spaces out the next try."""
+    rent_not_before: float = 0.0
+    steps: tuple[Step, ...] = ()
+    problem: Problem | None = None
+    lease_owner: str | None = None
+    lease_until: float = 0.0
+    deadline: float | None = None
+    shard: int = 0
+    ended_at: float | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether it still has something to do."""
+        return self.state is OperationState.RUNNING
+
+
+# --- Money, access, schedules -------------------------------------------------------------------------------------
+
+
+class LedgerEntry(Record, frozen=True, kw_only=True):
+    """One amount of money, appended and never changed; `id` is made of what it is for, so that it is written once.
+
+    `kind` is gpu or storage; `amount_micro_usd` is in millionths of a USD, so that sums are exact.
+    """
+
+    collection: ClassVar[str] = "ledger"
+
+    machine: str
+    instance_id: str
+    operation_id: str
+    provider: str
+    gpu: str
+    kind: str
+    amount_micro_usd: int
+    usd_per_hour: float
+    from_time: float
+    to_time: float
+    written_at: float
+
+
+class Role(enum.StrEnum):
+    """What a key may do: viewers look, operators change machines, admins also manage keys."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+    def reaches(self, needed: Role) -> bool:
+        """Whether this role includes the needed one."""
+        order = [Role.VIEWER, Role.OPERATOR, Role.ADMIN]
+        return order.index(self) >= order.index(needed)
+
+
+class ApiKey(Record, frozen=True, kw_only=True):
+    """An API key; only the SHA-256 of its secret is kept (the secret has 256 random bits: no slow hash is needed)."""
+
+    collection: ClassVar[str] = "keys"
+
+    name: str
+    role: Role
+    secret_sha256: str
+    created_at: float
+    revoked_at: float | None = None
+
+
+class Schedule(Record, frozen=True, kw_only=True):
+    """When a recurring duty ran last, and who holds it now."""
+
+    collection: ClassVar[str] = "schedules"
+
+    last_run_at: float = 0.0
+    lease_owner: str | None = None
+    lease_until: float = 0.0
+
+
+RECORDS: tuple[type[Record], ...] = (Machine, Instance, Operation, LedgerEntry, ApiKey, Schedule)

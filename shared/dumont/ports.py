@@ -1,0 +1,263 @@
+"""The ports: what operations need of the world. One adapter a file in `adapters/`; contract suites in `tests/contract`.
+
+Every adapter bounds each call in time (below `CALL_SECONDS_MAX`), so that a lease outlasts any call made under it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from dumont.domain.offers import Offer, OfferQuery
+from dumont.domain.records import Record, SshEndpoint
+
+R = TypeVar("R", bound=Record)
+T = TypeVar("T")
+
+CALL_SECONDS_MAX = 45.0
+"""No single port call takes longer; an invocation's lease (60 s) is renewed before each."""
+
+
+# --- Store --------------------------------------------------------------------------------------------------------
+
+
+class Where(msgspec.Struct, frozen=True):
+    """One condition of a query: `field` (a top-level field of the record), an operator (== or <=), a value."""
+
+    field: str
+    op: str
+    value: str | int | float | bool
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """A query on one collection; all of them are made in `dumont.queries`, which `infra`'s indexes follow."""
+
+    where: tuple[Where, ...] = ()
+    order_by: str | None = None
+    descending: bool = False
+    limit: int = 1000
+
+
+class Transaction(Protocol):
+    """Reads, then writes, all or nothing. Nothing read here changes before the commit, or the whole work runs again."""
+
+    def get(self, kind: type[R], record_id: str) -> R | None:
+        """The record, or None."""
+        ...
+
+    def put(self, record: Record) -> None:
+        """Write the record, whether or not it was there."""
+        ...
+
+    def create(self, record: Record) -> None:
+        """Write the record unless one of its id is there; then it stays as it was, and nothing is raised."""
+        ...
+
+    def delete(self, kind: type[Record], record_id: str) -> None:
+        """Remove the record if it is there."""
+        ...
+
+
+class Store(Protocol):
+    """Records, with transactions. Raises `Contention`, or `StoreUnavailable` where an outcome may be unknown."""
+
+    def get(self, kind: type[R], record_id: str) -> R | None:
+        """The record as last committed, or None."""
+        ...
+
+    def find(self, kind: type[R], query: Query) -> list[R]:
+        """The records that pass the query. Outside a transaction: by the time they are read they may have changed."""
+        ...
+
+    def transact(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` in a transaction and commit; on a conflict run it again, so it has no effect but its writes.
+
+        An exception raised by `work` rolls back and propagates.
+        """
+        ...
+
+
+# --- Bus ----------------------------------------------------------------------------------------------------------
+
+
+class Bus(Protocol):
+    """Messages to workers, at least once, in no order. Raises `BusUnavailable`."""
+
+    def publish(self, topic: str, message: Mapping[str, str]) -> None:
+        """Send a message to the function that listens to the topic."""
+        ...
+
+
+# --- Provider -----------------------------------------------------------------------------------------------------
+
+
+class InstanceStatus(enum.StrEnum):
+    """A provider's word on an instance, in ours. `provider.get` raises `NotFound` for one that is gone."""
+
+    STARTING = "starting"  # created, pulling its image, booting: it may yet run
+    RUNNING = "running"
+    STOPPED = "stopped"  # not running, its disk billed: stopped, outbid, or exited
+    BROKEN = "broken"  # it will never run: a broken host, a bad image
+    OFFLINE = "offline"  # its host is lost to the provider
+    UNKNOWN = "unknown"  # the provider does not say, or says what we do not know
+
+
+class ProviderInstance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An instance as its provider describes it; None is unknown."""
+
+    id: str
+    status: InstanceStatus
+    label: str | None = None
+    status_message: str = ""
+    ssh: SshEndpoint | None = None
+    started_at: float | None = None
+    gpu: str | None = None
+    machine_id: str | None = None
+    host_id: str | None = None
+    total_usd_per_hour: float | None = None
+
+
+class Rental(msgspec.Struct, frozen=True, kw_only=True):
+    """What to rent. `bid_usd_per_hour` None is on-demand; `on_start` is at most 4,096 characters."""
+
+    label: str
+    image: str
+    disk_gb: float
+    bid_usd_per_hour: float | None = None
+    on_start: str = ""
+    environment: Mapping[str, str] = {}
+
+
+class Provider(Protocol):
+    """A GPU market. Each call raises a `ProviderError`; its type says whether it had an effect."""
+
+    name: str
+
+    def search(self, query: OfferQuery) -> list[Offer]:
+        """Every offer that passes the query, from all pages, in no order; filters are checked again here."""
+        ...
+
+    def create(self, offer: Offer, rental: Rental) -> str:
+        """Rent the offer and answer with the instance's id. Never retried inside: a lost answer is `ProviderDown`,
+        and the caller looks for the label before it tries again.
+        """
+        ...
+
+    def get(self, instance_id: str) -> ProviderInstance:
+        """The instance. Raises `NotFound` only if the provider says that there is none."""
+        ...
+
+    def list(self, label_prefix: str) -> list[ProviderInstance]:
+        """Every instance of ours whose label begins so, from all pages. Raises rather than answer with a part."""
+        ...
+
+    def start(self, instance_id: str) -> None:
+        """Start a stopped instance. Raises `StartRefused` (it may be queued: `stop` cancels)."""
+        ...
+
+    def stop(self, instance_id: str) -> None:
+        """Stop an instance; its disk goes on billing."""
+        ...
+
+    def destroy(self, instance_id: str) -> None:
+        """Ask for its destruction; of one that is gone already, this succeeds. Only `get` proves that it is gone."""
+        ...
+
+    def attach_ssh_key(self, instance_id: str, public_key: str) -> None:
+        """Let the key in. Attaching it twice is attaching it once."""
+        ...
+
+    def logs(self, instance_id: str, *, tail: int = 100) -> str:
+        """The last lines of the instance's log."""
+        ...
+
+    def change_bid(self, instance_id: str, bid_usd_per_hour: float) -> None:
+        """Change an interruptible instance's bid."""
+        ...
+
+    def credit_usd(self) -> float | None:
+        """What the account can still spend; None if it does not say."""
+        ...
+
+
+# --- Shell --------------------------------------------------------------------------------------------------------
+
+
+class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A command's end: exit status (−1 if a signal ended it) and its output, each cut at `Shell`'s limit."""
+
+    exit_status: int
+    stdout: bytes
+    stderr: bytes
+
+
+class ShellSession(Protocol):
+    """An open connection to one host."""
+
+    host_key: str
+    """The host's public key as OpenSSH writes it ("ssh-ed25519 AAAA…"); to be pinned."""
+
+    def run(self, command: str, *, stdin: bytes = b"", timeout_seconds: float = 30.0) -> CommandResult:
+        """Run a command by the login's shell. Raises `ShellUnreachable` if the connection breaks or time is up."""
+        ...
+
+    def close(self) -> None:
+        """Close it; closing twice is closing once."""
+        ...
+
+
+class Shell(Protocol):
+    """SSH to machines."""
+
+    public_key: str
+    """The control plane's own public key, to be attached to instances."""
+
+    def connect(self, endpoint: SshEndpoint, *, host_key: str | None, timeout_seconds: float = 10.0) -> ShellSession:
+        """Connect. With `host_key`, any other key raises `HostKeyChanged`; with None, the first one seen is taken and
+        is the caller's to pin. Raises `ShellUnreachable` or `ShellRefused`.
+        """
+        ...
+
+
+# --- Clock and ids ------------------------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, UTC."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait. Only the sweep does; an operation that waits ends its invocation and sets a deadline."""
+        ...
+
+
+class Ids(Protocol):
+    """Randomness: identifiers and bytes that nobody can guess."""
+
+    def new(self, prefix: str) -> str:
+        """A new identifier, such as "op-8f3c…": lower-case letters, digits and hyphens."""
+        ...
+
+    def random_bytes(self, count: int) -> bytes:
+        """Bytes that nobody can guess."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Everything that an operation needs, in one hand. `shell` is made at its first use: few functions need one."""
+
+    store: Store
+    bus: Bus
+    providers: Mapping[str, Provider]
+    make_shell: Callable[[], Shell]
+    clock: Clock
+    ids: Ids
+    deployment: str

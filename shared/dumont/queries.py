@@ -1,0 +1,65 @@
+"""Every query that Dumont makes of its store. `infra/` declares an index for each; a test holds them together."""
+
+from __future__ import annotations
+
+from dumont.domain.records import SHARDS, InstanceState
+from dumont.ports import Query, Where
+
+
+def due(shard: int, now: float, *, limit: int = 200) -> Query:
+    """Of operations or machines: those of one shard whose deadline has passed, longest overdue first."""
+    return Query(
+        where=(Where("shard", "==", shard), Where("deadline", "<=", now)),
+        order_by="deadline",
+        limit=limit,
+    )
+
+
+def all_due(now: float) -> list[Query]:
+    """`due` for each shard."""
+    return [due(shard, now) for shard in range(SHARDS)]
+
+
+def instances_of_machine(machine: str) -> Query:
+    """The open instances of a machine, of whatever epoch."""
+    return Query(where=(Where("machine", "==", machine), Where("open", "==", True)))
+
+
+def instances_of_operation(operation_id: str) -> Query:
+    """Every instance that an operation answers for, open or gone."""
+    return Query(where=(Where("operation_id", "==", operation_id),))
+
+
+def open_instances() -> Query:
+    """All that the books hold as not gone."""
+    return Query(where=(Where("open", "==", True),), limit=10_000)
+
+
+def instances_in_state(state: InstanceState) -> Query:
+    """The instances in one state."""
+    return Query(where=(Where("state", "==", str(state)),), limit=10_000)
+
+
+def history_of_machine(machine: str, *, limit: int = 100) -> Query:
+    """The operations on a machine, newest first."""
+    return Query(where=(Where("machine", "==", machine),), order_by="created_at", descending=True, limit=limit)
+
+
+def latest_operations(*, limit: int = 100) -> Query:
+    """The operations on all machines, newest first."""
+    return Query(order_by="created_at", descending=True, limit=limit)
+
+
+def all_machines() -> Query:
+    """The machines, by the time of their making."""
+    return Query(order_by="created_at", limit=10_000)
+
+
+def ledger_of_machine(machine: str) -> Query:
+    """A machine's ledger, oldest first."""
+    return Query(where=(Where("machine", "==", machine),), order_by="written_at", limit=10_000)
+
+
+def instances_ever_of_machine(machine: str) -> Query:
+    """Each instance that a machine ever had, gone ones too."""
+    return Query(where=(Where("machine", "==", machine),), limit=10_000)

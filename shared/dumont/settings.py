@@ -1,0 +1,59 @@
+"""The environment, read once: which adapters stand behind the ports, and where. The same code runs in every mode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from dumont.domain.errors import InvalidInput
+from dumont.domain.names import check_deployment
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the environment says.
+
+    Store and bus: with `GOOGLE_CLOUD_PROJECT` (or `DUMONT_STORE=firestore`) Google's, otherwise the local cloud's
+    (`DUMONT_STORE=sqlite:<path>`, `DUMONT_BUS=<url of the local dispatcher>`).
+    """
+
+    store: str = "sqlite:"
+    bus: str = ""
+    project: str = ""
+    deployment: str = "main"
+    vast_api_key: str = ""
+    vast_url: str = "https://console.vast.ai"
+    ssh_private_key: str = ""
+    ssh_private_key_file: str = ""
+    cors_origins: tuple[str, ...] = ()
+    log_level: str = "INFO"
+
+    def __repr__(self) -> str:
+        return "Settings(…)"  # it holds secrets, and must not reach a log by accident
+
+
+def read(environment: Mapping[str, str]) -> Settings:
+    """Settings from environment variables; raises `InvalidInput` naming the variable at fault."""
+    project = environment.get("GOOGLE_CLOUD_PROJECT", "")
+    store = environment.get("DUMONT_STORE") or ("firestore" if project else "")
+    if not store:
+        raise InvalidInput(
+            "no store is configured",
+            field="DUMONT_STORE",
+            hint="set GOOGLE_CLOUD_PROJECT for Firestore, or DUMONT_STORE=sqlite:/path/to/file",
+        )
+    if store != "firestore" and not store.startswith("sqlite:"):
+        raise InvalidInput("is neither firestore nor sqlite:<path>", field="DUMONT_STORE")
+    bus = environment.get("DUMONT_BUS") or ("pubsub" if project else "")
+    return Settings(
+        store=store,
+        bus=bus,
+        project=project,
+        deployment=check_deployment(environment.get("DUMONT_DEPLOYMENT", "main")),
+        vast_api_key=environment.get("VAST_API_KEY", ""),
+        vast_url=environment.get("VAST_URL", "") or "https://console.vast.ai",
+        ssh_private_key=environment.get("DUMONT_SSH_PRIVATE_KEY", ""),
+        ssh_private_key_file=environment.get("DUMONT_SSH_PRIVATE_KEY_FILE", ""),
+        cors_origins=tuple(o.strip() for o in environment.get("DUMONT_CORS_ORIGINS", "").split(",") if o.strip()),
+        log_level=environment.get("DUMONT_LOG_LEVEL", "INFO").upper(),
+    )
