@@ -1,16 +1,80 @@
 # `make demo` and `make test` do everything on a fresh machine; the rest is for developers.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+
+# The first Python that is new enough and can make an environment; say make PYTHON=/path/to/python to choose another.
+# 3.11 comes first: it is what the functions run on.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# One environment, filled in two sizes: what the demo needs, and everything. The larger serves for both.
+DEMO := $(VENV)/.demo
+DEV := $(VENV)/.dev
 
-.PHONY: setup demo test lint types build lock clean bench-main
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types format build lock cloudbuild bench-main clean distclean
 
-setup: $(STAMP)
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-$(STAMP): requirements/dev.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Dumont needs Python 3.11 or newer; say make PYTHON=/path/to/python3.11")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+setup: $(DEV) ## install everything into .venv
+
+demo: $(if $(wildcard $(DEV)),$(DEV),$(DEMO)) ## the whole of Dumont on this machine, against a simulated market
+	$(BIN)/python -m dumont.local.demo
+
+test: $(DEV) ## all tests; say make test ARGS='-k provision' for some
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(DEV) ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEV) ## check types; each main.py on its own, since all have the same name
+	$(BIN)/mypy
+	@set -e; for main in functions/*/main.py; do echo "mypy $$main"; $(BIN)/mypy --no-error-summary $$main; done
+
+format: $(DEV) ## put style and format right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+build: $(DEV) ## source bundles of all functions, into build/functions
+	$(BIN)/python -m dumont.build.bundles
+
+lock: $(DEV) ## requirements/ from pyproject.toml; make lock UPGRADE=1 takes the newest versions
+	$(BIN)/python -m dumont.build.lock $(if $(UPGRADE),--upgrade)
+
+cloudbuild: $(DEV) ## cloudbuild.yaml from functions/*/function.toml
+	$(BIN)/python -m dumont.build.cloudbuild
+
+bench-main: $(DEV) ## measure what the functions take
+	$(BIN)/python -m tests.benchmarks.bench_main
+
+clean: ## remove what was built; .venv stays
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find functions shared tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv too
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { \
+		echo 'Dumont needs Python 3.11 or newer with its venv module, and found none.' >&2; \
+		echo 'Debian, Ubuntu: apt-get install python3-venv. macOS: brew install python@3.11.' >&2; \
+		echo 'Or say: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'Dumont needs Python 3.11 or newer, and $(PYTHON) is not.' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo '$(PYTHON) lacks its venv module. Debian, Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	@echo 'making $(VENV) with $(PYTHON)'
+	@$(PYTHON) -m venv $(VENV)
+
+# Only what the locks name, and only with the hashes that they name. pip would byte-compile one file at a time, so this
+# is done after it, on all cores, whatever PYTHONDONTWRITEBYTECODE says: without it each start takes seconds. Some
+# packages carry templates that are not Python, so its status says nothing.
+$(DEMO) $(DEV): $(VENV)/.%: requirements/%.txt pyproject.toml | $(VENV)/bin/python
+	@echo 'installing $<'
+	@$(PIP) install --no-compile --require-hashes -r $<
+	@$(PIP) install --no-compile --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib shared >/dev/null || true
 	@touch $@

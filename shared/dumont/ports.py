@@ -5,7 +5,6 @@ Every adapter bounds each call in time (below `CALL_SECONDS_MAX`), so that a lea
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -14,6 +13,7 @@ import msgspec
 
 from dumont.domain.offers import Offer, OfferQuery
 from dumont.domain.records import Record, SshEndpoint
+from dumont.domain.statuses import InstanceStatus, ProviderInstance
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -93,32 +93,6 @@ class Bus(Protocol):
 
 
 # --- Provider -----------------------------------------------------------------------------------------------------
-
-
-class InstanceStatus(enum.StrEnum):
-    """A provider's word on an instance, in ours. `provider.get` raises `NotFound` for one that is gone."""
-
-    STARTING = "starting"  # created, pulling its image, booting: it may yet run
-    RUNNING = "running"
-    STOPPED = "stopped"  # not running, its disk billed: stopped, outbid, or exited
-    BROKEN = "broken"  # it will never run: a broken host, a bad image
-    OFFLINE = "offline"  # its host is lost to the provider
-    UNKNOWN = "unknown"  # the provider does not say, or says what we do not know
-
-
-class ProviderInstance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An instance as its provider describes it; None is unknown."""
-
-    id: str
-    status: InstanceStatus
-    label: str | None = None
-    status_message: str = ""
-    ssh: SshEndpoint | None = None
-    started_at: float | None = None
-    gpu: str | None = None
-    machine_id: str | None = None
-    host_id: str | None = None
-    total_usd_per_hour: float | None = None
 
 
 class Rental(msgspec.Struct, frozen=True, kw_only=True):
@@ -261,3 +235,23 @@ class Ports:
     clock: Clock
     ids: Ids
     deployment: str
+
+
+__all__ = [
+    "CALL_SECONDS_MAX",
+    "Bus",
+    "Clock",
+    "CommandResult",
+    "Ids",
+    "InstanceStatus",
+    "Ports",
+    "Provider",
+    "ProviderInstance",
+    "Query",
+    "Rental",
+    "Shell",
+    "ShellSession",
+    "Store",
+    "Transaction",
+    "Where",
+]

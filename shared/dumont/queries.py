@@ -30,6 +30,11 @@ def instances_of_operation(operation_id: str) -> Query:
     return Query(where=(Where("operation_id", "==", operation_id),))
 
 
+def instances_rented_by(operation_id: str) -> Query:
+    """Every instance that an operation rented, whoever answers for it now."""
+    return Query(where=(Where("rented_by", "==", operation_id),))
+
+
 def open_instances() -> Query:
     """All that the books hold as not gone."""
     return Query(where=(Where("open", "==", True),), limit=10_000)

@@ -90,7 +90,7 @@ def ledger_entries(instance: Instance, now: float) -> list[LedgerEntry]:
                 id=f"{instance.id}.{kind}",
                 machine=instance.machine,
                 instance_id=instance.id,
-                operation_id=instance.operation_id,
+                operation_id=instance.rented_by,
                 provider=instance.provider,
                 gpu=instance.offer.gpu,
                 kind=kind,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 # Name as Vast.ai spells it → memory of one GPU, GiB (nvidia.com data sheets).
 VRAM_GIB: dict[str, float] = {
@@ -53,3 +54,28 @@ def suggestions(name: str) -> list[str]:
     """Up to three known names nearest to a name that is not known."""
     near = difflib.get_close_matches(_folded(name), list(_BY_FOLDED), n=3, cutoff=0.5)
     return [_BY_FOLDED[key] for key in near]
+
+
+# What drivers write and markets leave out, or write in another way.
+_NOISE = re.compile(r"nvidia|geforce|quadro|generation|graphics|hbm\d?e?|-?\b\d+ ?gb\b")
+_FORMS = re.compile(r"sxm\d?|pcie|nvl")
+
+
+def _model_key(name: str) -> tuple[str, frozenset[str]]:
+    text = _NOISE.sub(" ", name.casefold().replace("_", " "))
+    forms = frozenset(form.rstrip("0123456789") for form in _FORMS.findall(text))
+    text = _FORMS.sub(" ", text).replace("super", "s")
+    compact = re.sub(r"[\s-]+", "", text)
+    return compact.replace("sti", "tis").removeprefix("q"), forms
+
+
+def same_model(driver_name: str, offered: str) -> bool:
+    """Whether the model that a driver reports ("NVIDIA H100 80GB HBM3") is the one offered ("H100 SXM").
+
+    A form (SXM, PCIe, NVL) counts against it only where both name one and they differ: some drivers leave it out.
+    """
+    reported, reported_forms = _model_key(driver_name)
+    wanted, wanted_forms = _model_key(offered)
+    if reported_forms and wanted_forms and reported_forms != wanted_forms:
+        return False
+    return bool(reported) and reported == wanted

@@ -71,9 +71,11 @@ class MachineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     interruptible: bool = False
     disk_gb: Annotated[float, Meta(ge=8, le=10_000)] = 20.0
     image: Annotated[str, Meta(min_length=1, max_length=1024)] = "pytorch/pytorch:latest"
-    workspace: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./~-]{1,256}$")] = "workspace"
+    workspace: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./-]{1,256}$")] = "workspace"
     race_width: Annotated[int, Meta(ge=1, le=5)] = 3
     boot_timeout_seconds: Annotated[float, Meta(ge=1, le=7200)] = 600.0
+    ssh_timeout_seconds: Annotated[float, Meta(ge=1, le=3600)] = 120.0
+    """How long after the provider says "running" SSH may take; 12.4 s was seen usual, 47 s now and then."""
     job_hours: Annotated[float, Meta(gt=0, le=8760)] = 1.0
     budget_usd: Positive | None = None
     """A hard cap on what this machine may spend; when it is reached the machine is destroyed, workspace included."""
@@ -186,8 +188,10 @@ class Instance(Record, frozen=True, kw_only=True):
 
     machine: str
     epoch: int
+    rented_by: str
+    """The operation that rented it."""
     operation_id: str
-    """The operation that answers for it now."""
+    """The operation that answers for it now: it changes when another takes the machine over."""
     provider: str
     offer: Offer
     disk_gb: float
@@ -269,7 +273,8 @@ class Operation(Record, frozen=True, kw_only=True):
     """How many searches were made."""
     tries: int = 0
     """How often the current step failed in a row; it spaces out the next try."""
-    rent_not_before: float = 0.0
+    not_before: float = 0.0
+    """The next try of the current step waits for this: a market said to slow down, or a shell did not answer."""
     steps: tuple[Step, ...] = ()
     problem: Problem | None = None
     lease_owner: str | None = None

@@ -1,0 +1,135 @@
+"""A `Store` in memory with the optimistic concurrency of Firestore, for simulations and unit tests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from dumont.adapters import encoding
+from dumont.adapters.store_rules import BufferedTransaction, Key, ordering_field, unknown_operator
+from dumont.domain.errors import Contention
+from dumont.domain.records import Record
+from dumont.ports import Query, Transaction
+
+R = TypeVar("R", bound=Record)
+T = TypeVar("T")
+
+ATTEMPTS = 5
+"""As often as Google's client runs a transaction before it gives up."""
+
+
+def _no_pause(call: str) -> None:
+    del call
+
+
+class MemoryStore:
+    """Records in a dict. A transaction notes the version of all that it reads, absence too; the commit checks them.
+
+    `pause` is called before each "get", "find" and "commit" with its name, so that a simulation can run others there;
+    each of them is atomic after its pause. With `serialise`, records are kept as JSON, which finds those that the
+    stores of the cloud could not hold; without it they are kept as they are, being immutable.
+    """
+
+    def __init__(self, *, pause: Callable[[str], None] = _no_pause, serialise: bool = False) -> None:
+        self._pause = pause
+        self._serialise = serialise
+        self._lock = threading.Lock()
+        self._collections: dict[str, dict[str, Any]] = {}
+        # A version outlives its record, so that a record deleted and made anew is not taken for the one that was read.
+        self._versions: dict[Key, int] = {}
+
+    def get(self, kind: type[R], record_id: str) -> R | None:
+        """The record as last committed, or None."""
+        return self._read(kind, record_id)[0]
+
+    def find(self, kind: type[R], query: Query) -> list[R]:
+        """The records that pass the query."""
+        self._pause("find")
+        with self._lock:
+            stored = list(self._collections.get(kind.collection, {}).values())
+        return run_query([self._decode(kind, item) for item in stored], query)
+
+    def transact(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` and commit; on a conflict run it again. Raises `Contention` after `ATTEMPTS` conflicts."""
+        for _ in range(ATTEMPTS):
+            transaction = _MemoryTransaction(self._read)
+            result = work(transaction)
+            encoded = {
+                key: None if record is None else self._encode(record) for key, record in transaction.writes.items()
+            }
+            self._pause("commit")
+            if self._commit(transaction.versions, encoded):
+                return result
+        raise Contention(f"lost {ATTEMPTS} times against other transactions")
+
+    def _read(self, kind: type[R], record_id: str) -> tuple[R | None, int]:
+        self._pause("get")
+        with self._lock:
+            stored = self._collections.get(kind.collection, {}).get(record_id)
+            version = self._versions.get((kind.collection, record_id), 0)
+        return (None if stored is None else self._decode(kind, stored)), version
+
+    def _commit(self, versions: dict[Key, int], writes: dict[Key, Any]) -> bool:
+        with self._lock:
+            if any(self._versions.get(key, 0) != version for key, version in versions.items()):
+                return False
+            for key, stored in writes.items():
+                collection, record_id = key
+                records = self._collections.setdefault(collection, {})
+                if stored is None:
+                    records.pop(record_id, None)
+                else:
+                    records[record_id] = stored
+                self._versions[key] = self._versions.get(key, 0) + 1
+        return True
+
+    def _encode(self, record: Record) -> Any:
+        return encoding.to_json(record) if self._serialise else record
+
+    def _decode(self, kind: type[R], stored: Any) -> R:
+        return encoding.from_json(kind, stored) if self._serialise else cast("R", stored)
+
+
+class _MemoryTransaction(BufferedTransaction):
+    def __init__(self, read: Callable[[type[Any], str], tuple[Any, int]]) -> None:
+        super().__init__()
+        self.versions: dict[Key, int] = {}
+        self._read_versioned = read
+
+    def _load(self, kind: type[R], record_id: str) -> R | None:
+        record, version = self._read_versioned(kind, record_id)
+        self.versions[kind.collection, record_id] = version
+        return cast("R | None", record)
+
+
+# --- Queries ------------------------------------------------------------------------------------------------------
+
+
+def run_query(records: list[R], query: Query) -> list[R]:
+    """The records that pass, in Firestore's order: by `order_by`, else by a `<=` field, and then always by id."""
+    order_by = ordering_field(query)
+    found = [record for record in records if _passes(record, query, order_by)]
+    if order_by is None:
+        found.sort(key=lambda record: record.id, reverse=query.descending)
+    else:
+        found.sort(key=lambda record: (getattr(record, order_by), record.id), reverse=query.descending)
+    return found[: query.limit]
+
+
+def _passes(record: Record, query: Query, order_by: str | None) -> bool:
+    if order_by is not None and getattr(record, order_by) is None:
+        return False
+    for where in query.where:
+        value = getattr(record, where.field)
+        if value is None:
+            return False
+        if where.op == "==":
+            if value != where.value:
+                return False
+        elif where.op == "<=":
+            if not value <= where.value:
+                return False
+        else:
+            raise unknown_operator(where.op)
+    return True

@@ -1,0 +1,127 @@
+"""`dumont up` and `down`: renting a machine, and giving it back."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dumont.cli.commands.completing import MachineName
+from dumont.cli.commands.market import given, offer_filters
+from dumont.cli.errors import USAGE, CliError, Json
+from dumont.cli.output import Cli, common_options, duration, money
+
+
+@click.command()
+@click.argument("name")
+@offer_filters
+@click.option("--image", metavar="IMAGE", help="Container image. [default: pytorch/pytorch:latest]")
+@click.option("--workspace", metavar="PATH", help="The folder that is yours. [default: workspace]")
+@click.option("--race", "race_width", type=int, metavar="N", help="Rent so many at once and keep the first that proves "
+              "itself, 1 to 5. [default: 3]")  # fmt: skip
+@click.option("--boot-timeout", "boot_timeout_seconds", type=float, metavar="S", help="Give a boot up after S seconds.")
+@click.option("--ssh-timeout", "ssh_timeout_seconds", type=float, metavar="S", help="Give SSH up S seconds after boot.")
+@click.option("--budget", "budget_usd", type=float, metavar="USD", help="A hard cap: reaching it DESTROYS the machine.")
+@click.option(
+    "--ssh-key",
+    "ssh_key_files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="A public key to let in, too (the command line's own always is).",
+)
+@click.option("--detach", is_flag=True, help="Return at once instead of following.")
+@common_options
+def up(cli: Cli, name: str, detach: bool, ssh_key_files: tuple[Path, ...], **options: Any) -> None:
+    """Rent a machine.
+
+    Races the best offers, keeps the first that proves itself, and destroys the others.
+    """
+    from dumont.cli.follow import failure, follow
+    from dumont.cli.keys import ensure_key, read_public_key
+
+    body = {"name": name, **given(options)}
+    body["ssh_public_keys"] = [ensure_key()[1], *(read_public_key(file) for file in ssh_key_files)]
+    budget = body.get("budget_usd")
+    if budget is not None:
+        cli.note(f"budget {money(budget, 2)}: reaching it destroys {name}, workspace included")
+    with cli.client() as client:
+        accepted = client.post("provision", body=body)
+        operation: Json = accepted.get("operation") or {}
+        if detach:
+            cli.result(accepted)
+            cli.say(f"{name} is on its way: watch it with `dumont operation {operation.get('id')} --watch`")
+            return
+        operation = follow(cli, client, operation)
+        machine = client.machine(name)
+    error = failure(operation, machine)
+    if error is not None:
+        raise error
+    cli.result({"machine": machine, "operation": operation})
+    _say_running(cli, machine, operation)
+
+
+def _say_running(cli: Cli, machine: Json, operation: Json) -> None:
+    from dumont.cli.views import gpu_text, seconds_between, ssh_text
+
+    offer = machine.get("offer") or machine.get("spec") or {}
+    name = machine.get("name")
+    took = duration(seconds_between(operation.get("created_at"), machine.get("running_since")))
+    rate = money(machine.get("price_usd_per_hour"))
+    cli.say(f"{name} runs: {gpu_text(offer)} at {rate}/h, proven after {took}, {money(machine.get('cost_usd'))} so far")
+    cli.say(f"  dumont ssh {name}          a shell ({ssh_text(machine)})")
+    cli.say(f"  dumont run {name} -- …     a command")
+    cli.say(f"  dumont down {name}         when you are done: it bills until then")
+
+
+@click.command()
+@click.argument("name", type=MachineName())
+@click.option("--discard", is_flag=True, help="The workspace may be lost.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--detach", is_flag=True, help="Return at once instead of following.")
+@common_options
+def down(cli: Cli, name: str, discard: bool, yes: bool, detach: bool) -> None:
+    """Destroy a machine. Without --discard only if its workspace is empty.
+
+    It is called destroyed when its provider says that it is gone.
+    """
+    from dumont.cli.follow import failure, follow
+
+    if not discard and not yes and not cli.as_json and sys.stdin.isatty():
+        question = f"destroy {name}? (refused if its workspace holds any file; --discard destroys it all the same)"
+        if not click.confirm(question, err=True):
+            raise CliError("nothing was done", exit_code=USAGE, code="not_confirmed")
+    with cli.client() as client:
+        accepted = client.post("destroy", body={"name": name, "discard": discard})
+        operation: Json = accepted.get("operation") or {}
+        if detach:
+            cli.result(accepted)
+            cli.say(f"{name} is being destroyed: `dumont operation {operation.get('id')} --watch`")
+            return
+        operation = follow(cli, client, operation)
+        machine = client.machine(name)
+    error = failure(operation, machine)
+    if error is not None:
+        raise _explained(error, name)
+    cli.result({"machine": machine, "operation": operation})
+    cli.say(f"{name} is gone, as its provider confirms; it cost {money(machine.get('cost_usd'))}")
+
+
+def _explained(error: CliError, name: str) -> CliError:
+    """A refusal to destroy, with what stays, what it costs, and both ways on."""
+    ways = {
+        "workspace_not_empty": f"fetch what you need (`dumont ssh {name}`), then `dumont down {name} --discard`",
+        "workspace_unreadable": f"look for yourself (`dumont ssh {name}`), or `dumont down {name} --discard`",
+    }
+    if error.code not in ways:
+        return error
+    return CliError(
+        error.detail,
+        exit_code=error.exit_code,
+        code=error.code,
+        safe=f"{name} still runs with all its files, and still bills.",
+        hint=ways[error.code],
+        problem={**error.problem, "hint": ways[error.code]},
+    )

@@ -1,0 +1,198 @@
+"""`dumont ssh` and `run`: onto a machine, its host key pinned to the one that its proof saw."""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from dumont.cli.commands.completing import MachineName
+from dumont.cli.errors import CONFLICT, FAILED, UNREACHABLE, CliError, Json
+from dumont.cli.output import Cli, common_options
+
+_PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+@click.command(context_settings=_PASSED_ON)
+@click.argument("name", type=MachineName())
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@common_options
+def ssh(cli: Cli, name: str, command: tuple[str, ...]) -> int:
+    """Open a shell on a machine.
+
+    With a COMMAND that is run instead, on a terminal of its own if there is one here.
+    Options come before NAME. Uses OpenSSH's client where there is one.
+    """
+    machine = _reachable(cli, name)
+    client = shutil.which("ssh")
+    if client is not None:
+        return _openssh(client, machine, command)
+    if not command:
+        raise CliError(
+            "there is no `ssh` on this machine, and a shell needs it",
+            code="no_ssh",
+            hint=f"install OpenSSH's client; a single command works without: `dumont run {name} -- COMMAND`",
+        )
+    return _run(machine, command, sys.stdout.buffer, sys.stderr.buffer)
+
+
+@click.command(context_settings=_PASSED_ON)
+@click.argument("name", type=MachineName())
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@common_options
+def run(cli: Cli, name: str, command: tuple[str, ...]) -> int:
+    """Run a command on a machine.
+
+    Its output comes as it is written, and its exit status is passed on.
+    Options come before NAME. Arguments reach the command as they are: `dumont run trainer -- echo "a b"`. A single
+    argument is a line for the machine's shell: `dumont run trainer -- 'cd workspace && ls | wc -l'`.
+    """
+    machine = _reachable(cli, name)
+    if not cli.as_json:
+        return _run(machine, command, sys.stdout.buffer, sys.stderr.buffer)
+    stdout, stderr = io.BytesIO(), io.BytesIO()
+    status = _run(machine, command, stdout, stderr)
+    written = {
+        "stdout": stdout.getvalue().decode(errors="replace"),
+        "stderr": stderr.getvalue().decode(errors="replace"),
+    }
+    cli.result({"machine": name, "exit_status": status, **written})
+    return status
+
+
+def remote_line(command: tuple[str, ...]) -> str:
+    """What the machine's shell is given: one argument is a line already, several are quoted each."""
+    return command[0] if len(command) == 1 else shlex.join(command)
+
+
+def _reachable(cli: Cli, name: str) -> Json:
+    with cli.client() as client:
+        machine = client.machine(name)
+    if not (machine.get("ssh") or {}).get("host"):
+        raise CliError(
+            f"{name} is {machine.get('state')}: it has no SSH address",
+            exit_code=CONFLICT,
+            code="not_running",
+            hint=f"see `dumont show {name}`",
+        )
+    if not machine.get("host_key"):
+        # Without the key that the proof saw, anyone who answers at that address would be believed.
+        raise CliError(
+            f"{name} has no pinned host key yet",
+            exit_code=CONFLICT,
+            code="not_proven",
+            hint=f"see `dumont show {name}`",
+        )
+    return machine
+
+
+def known_hosts_line(machine: Json) -> str:
+    """The machine's address with its pinned key, as OpenSSH keeps them."""
+    ssh_at = machine["ssh"]
+    return f"[{ssh_at['host']}]:{ssh_at.get('port') or 22} {machine['host_key']}\n"
+
+
+def ssh_arguments(client: str, machine: Json, known_hosts: Path, identity: Path, command: tuple[str, ...]) -> list[str]:
+    """The command line for OpenSSH's client: this host key and no other, this identity and no other.
+
+    Hosts are hostile: no agent and no display is forwarded, and no connection that is open already is shared.
+    """
+    ssh_at = machine["ssh"]
+    options = {
+        "UserKnownHostsFile": str(known_hosts),
+        "GlobalKnownHostsFile": "/dev/null",
+        "StrictHostKeyChecking": "yes",
+        "UpdateHostKeys": "no",
+        "CheckHostIP": "no",
+        "IdentitiesOnly": "yes",
+        "IdentityAgent": "none",
+        "ForwardAgent": "no",
+        "ForwardX11": "no",
+        "ControlPath": "none",
+        "PasswordAuthentication": "no",
+        "KbdInteractiveAuthentication": "no",
+        "ConnectTimeout": "15",
+        "ServerAliveInterval": "15",
+        "LogLevel": "ERROR",
+    }
+    arguments = [client]
+    for option, value in options.items():
+        arguments += ["-o", f"{option}={value}"]
+    arguments += ["-i", str(identity), "-p", str(ssh_at.get("port") or 22), "-l", str(ssh_at.get("user") or "root")]
+    if command and sys.stdin.isatty() and sys.stdout.isatty():
+        arguments.append("-t")
+    arguments.append(str(ssh_at["host"]))
+    return [*arguments, remote_line(command)] if command else arguments
+
+
+def _openssh(client: str, machine: Json, command: tuple[str, ...]) -> int:
+    from dumont.cli.keys import key_file, private_key_text
+
+    private_key_text()  # says so in our words if there is none
+    with tempfile.TemporaryDirectory(prefix="dumont-ssh-") as folder:
+        known_hosts = Path(folder) / "known_hosts"
+        known_hosts.write_text(known_hosts_line(machine), encoding="utf-8")
+        arguments = ssh_arguments(client, machine, known_hosts, key_file(), command)
+        # Not exec: the file must live as long as ssh and not a moment longer. Ctrl-C is ssh's to handle; a handler that
+        # does nothing, unlike SIG_IGN, is not inherited by it.
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        signal.signal(signal.SIGINT, lambda *_: None)
+        try:
+            process = subprocess.Popen(arguments, env=_environment_without_key())
+            signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+            status = process.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    return status if status >= 0 else 128 - status
+
+
+def _environment_without_key() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "DUMONT_API_KEY"}
+
+
+def _run(machine: Json, command: tuple[str, ...], stdout: BinaryIO, stderr: BinaryIO) -> int:
+    from dumont.adapters.ssh import stream
+    from dumont.cli.keys import key_file, private_key_text
+    from dumont.domain.errors import HostKeyChanged, InvalidInput, ShellRefused, ShellUnreachable
+    from dumont.domain.records import SshEndpoint
+
+    at: dict[str, Any] = machine["ssh"]
+    endpoint = SshEndpoint(host=at["host"], port=at.get("port") or 22, user=at.get("user") or "root")
+    try:
+        status = stream(endpoint, machine["host_key"], private_key_text(), remote_line(command), stdout, stderr)
+        return status if status >= 0 else 255  # a signal ended it, and SSH does not say which
+    except InvalidInput as error:
+        raise CliError(
+            f"{key_file()} {error}", code="bad_ssh_key", hint="move it away; `dumont up` makes another"
+        ) from error
+    except HostKeyChanged as error:
+        raise CliError(
+            f"the host shows another key than the one pinned: {error}",
+            code="host_key_changed",
+            safe="Nothing was sent to it.",
+            hint="someone else may be answering there: rent another machine",
+        ) from error
+    except ShellRefused as error:
+        raise CliError(
+            f"the machine refused this user's key: {error}",
+            exit_code=FAILED,
+            code="ssh_refused",
+            hint="only keys given at `dumont up` are let in; `--ssh-key FILE` adds more there",
+        ) from error
+    except ShellUnreachable as error:
+        raise CliError(
+            f"the machine cannot be reached: {error}",
+            exit_code=UNREACHABLE,
+            code="ssh_unreachable",
+            hint=f"see `dumont show {machine.get('name')}`",
+        ) from error

@@ -1,0 +1,226 @@
+"""Following an operation until it ends: live on a terminal, line by line in a pipe, silently with --json."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from dumont.cli.client import Client
+from dumont.cli.errors import FAILED, INTERRUPTED, UNREACHABLE, CliError, Json
+from dumont.cli.output import Cli, duration, is_terminal, money, state_style, text_of
+from dumont.cli.views import gpu_text, racer_names, seconds_between
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+POLL_SECONDS = 0.35
+SILENCE_SECONDS_MAX = 60.0
+"""For how long polls may fail before following is given up: a restart of the API is no reason to stop watching."""
+STEPS_SHOWN = 12
+
+
+def follow(cli: Cli, client: Client, operation: Json, *, poll_seconds: float = POLL_SECONDS) -> Json:
+    """Poll an operation until it has ended, showing how it goes; its last view.
+
+    Raises `CliError` if the API stays away, or if the user presses Ctrl-C: the operation goes on then, and the error
+    says how to watch it.
+    """
+    show: _Silent = _Silent() if cli.as_json else _Live(client) if is_terminal(sys.stderr) else _Lines()
+    identifier = str(operation.get("id"))
+    try:
+        with show:
+            return _until_ended(client, operation, show, poll_seconds)
+    except KeyboardInterrupt:
+        raise CliError(
+            f"you stopped watching; operation {identifier} goes on",
+            exit_code=INTERRUPTED,
+            code="interrupted",
+            hint=f"watch it with `dumont operation {identifier} --watch`",
+        ) from None
+
+
+def _until_ended(client: Client, operation: Json, show: _Silent, poll_seconds: float) -> Json:
+    heard_at = time.monotonic()
+    identifier = str(operation.get("id"))
+    while True:
+        show.update(operation)
+        if operation.get("state") != "running":
+            return operation
+        time.sleep(poll_seconds)
+        try:
+            operation = client.operation(identifier)
+            heard_at = time.monotonic()
+        except CliError as error:
+            if error.exit_code != UNREACHABLE or time.monotonic() - heard_at > SILENCE_SECONDS_MAX:
+                raise CliError(
+                    f"lost sight of operation {identifier}: {error.detail}",
+                    exit_code=error.exit_code,
+                    code=error.code,
+                    safe="It goes on by itself, and its deadlines guard it.",
+                    hint=f"look with `dumont operation {identifier} --watch`",
+                ) from error
+            show.lost(error)
+            time.sleep(poll_seconds)
+
+
+def failure(operation: Json, machine: Json | None = None) -> CliError | None:
+    """The error of an operation that did not succeed; None for one that did."""
+    state = operation.get("state")
+    if state == "succeeded":
+        return None
+    problem: Json = operation.get("problem") or {}
+    if state == "superseded" and not problem:
+        problem = {"code": "superseded", "detail": "another operation took the machine over"}
+    what = f"{text_of(operation.get('kind'))} of {text_of(operation.get('machine'))}"
+    extra: Json = {"operation": operation}
+    if machine is not None:
+        extra["machine"] = machine
+    return CliError(
+        f"{what} {text_of(state)}: {problem.get('detail') or 'no reason was given'}",
+        exit_code=FAILED,
+        code=str(problem.get("code") or "failed"),
+        safe=str(problem.get("safe") or ""),
+        hint=str(problem.get("hint") or f"see `dumont operation {operation.get('id')}`"),
+        extra=extra,
+    )
+
+
+# --- What has happened since the last look ----------------------------------------------------------------------------
+
+
+def event_lines(before: Json | None, now: Json) -> list[str]:
+    """A line for each thing in an operation's view that an earlier view of it did not have yet."""
+    names = racer_names(now)
+    started = now.get("created_at") or 0.0
+    known = {(i.get("id"), i.get("state")) for i in (before or {}).get("instances") or []}
+    known_ids = {identifier for identifier, _ in known}
+    dated: list[tuple[float, str]] = []
+    for instance in now.get("instances") or []:
+        name = names.get(str(instance.get("id")), "?")
+        state = instance.get("state")
+        if instance.get("id") not in known_ids:
+            offer = instance.get("offer") or {}
+            where = f"{gpu_text(offer)} in {text_of(offer.get('region'))} at {money(offer.get('gpu_usd_per_hour'))}/h"
+            dated.append((instance.get("intended_at") or started, f"rental {name}: {where}"))
+        if state == "gone" and (instance.get("id"), state) not in known:
+            reason = (instance.get("problem") or {}).get("detail") or ""
+            text = f"rental {name}: gone, as its provider confirms" + (f" ({reason})" if reason else "")
+            dated.append((instance.get("gone_at") or started, text))
+    already = len((before or {}).get("steps") or [])
+    for step in (now.get("steps") or [])[already:]:
+        dated.append((step.get("ended_at") or started, step_text(step, names)))
+    dated.sort(key=lambda entry: entry[0])
+    return [f"{max(0.0, at - started):7.2f} s  {text}" for at, text in dated]
+
+
+def step_text(step: Json, names: dict[str, str]) -> str:
+    """A step on one line."""
+    name = names.get(str(step.get("instance_id")))
+    on = f" on {name}" if name else ""
+    mark = "" if step.get("ok", True) else " FAILED"
+    detail = f": {step['detail']}" if step.get("detail") else ""
+    return f"{text_of(step.get('name'))}{on}{mark} took {duration(step.get('seconds'))}{detail}"
+
+
+class _Silent:
+    """Shows nothing: for --json."""
+
+    def __enter__(self) -> _Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def update(self, operation: Json) -> None:
+        """Take in the latest view."""
+
+    def lost(self, error: CliError) -> None:
+        """A poll failed; it is tried again."""
+
+
+class _Lines(_Silent):
+    """A line for each event, on stderr: for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._before: Json | None = None
+        self._said_lost = False
+
+    def update(self, operation: Json) -> None:
+        for line in event_lines(self._before, operation):
+            click.echo(line, err=True)
+        self._before = operation
+        self._said_lost = False
+
+    def lost(self, error: CliError) -> None:
+        if not self._said_lost:
+            click.echo(f"  (trying again: {error.detail})", err=True)
+            self._said_lost = True
+
+
+class _Live(_Silent):
+    """A picture that moves, on stderr: for terminals."""
+
+    def __init__(self, client: Client) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._client = client
+        self._live = Live(console=Console(stderr=True, highlight=False), auto_refresh=False, transient=False)
+
+    def __enter__(self) -> _Live:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def update(self, operation: Json) -> None:
+        server_now = time.time() + self._client.clock_skew_seconds
+        self._live.update(picture(operation, server_now), refresh=True)
+
+    def lost(self, error: CliError) -> None:
+        from rich.text import Text
+
+        self._live.update(Text(f"trying again: {error.detail}", style="yellow"), refresh=True)
+
+
+def picture(operation: Json, now: float) -> Group:
+    """An operation as it stands at `now`, for a terminal: its rentals, then its latest steps."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    names = racer_names(operation)
+    ended = operation.get("ended_at") or now
+    head = Text.assemble(
+        (f"{text_of(operation.get('kind'))} {text_of(operation.get('machine'))}", "bold"),
+        ("  " + text_of(operation.get("state")), state_style(str(operation.get("state")))),
+        f"  {duration(seconds_between(operation.get('created_at'), ended))}  {money(operation.get('cost_usd'))}",
+    )
+    rentals = Table.grid(padding=(0, 2))
+    for instance in sorted(operation.get("instances") or [], key=lambda i: i.get("intended_at") or 0.0):
+        offer = instance.get("offer") or {}
+        state = str(instance.get("state"))
+        until = instance.get("gone_at") or now
+        rentals.add_row(
+            Text(names.get(str(instance.get("id")), "?"), style="bold"),
+            gpu_text(offer),
+            text_of(offer.get("region")),
+            f"{money(offer.get('gpu_usd_per_hour'))}/h",
+            Text("booting" if state == "created" else state, style=state_style(state)),
+            Text(duration(seconds_between(instance.get("intended_at"), until)), justify="right"),
+        )
+    steps = Table.grid(padding=(0, 2))
+    for step in (operation.get("steps") or [])[-STEPS_SHOWN:]:
+        good = step.get("ok", True)
+        steps.add_row(
+            Text("✓" if good else "✗", style="green" if good else "red"),
+            text_of(step.get("name")),
+            names.get(str(step.get("instance_id")), ""),
+            Text(duration(step.get("seconds")), justify="right"),
+            Text(str(step.get("detail") or ""), style="dim", overflow="ellipsis", no_wrap=True),
+        )
+    return Group(head, rentals, steps)

@@ -1,0 +1,95 @@
+"""What an operation can do next. `decide` functions answer with one of these; `operations/` carries it out."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dumont.domain.offers import Offer
+from dumont.domain.records import Problem
+
+
+class Search(msgspec.Struct, frozen=True):
+    """Ask every market for offers."""
+
+
+class Rent(msgspec.Struct, frozen=True):
+    """Write the intent, then make the create call, once."""
+
+    offer: Offer
+
+
+class AttachKeys(msgspec.Struct, frozen=True):
+    """Let the machine's keys and ours into an instance."""
+
+    instance_id: str
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """List what bears this epoch's label at a provider: how boots stand, and what became of lost answers."""
+
+    provider: str
+
+
+class Prove(msgspec.Struct, frozen=True):
+    """Try over SSH that an instance is what was offered."""
+
+    instance_id: str
+
+
+class Win(msgspec.Struct, frozen=True):
+    """Make a proven instance the machine's current one."""
+
+    instance_id: str
+
+
+class Release(msgspec.Struct, frozen=True):
+    """Destroy an instance and ask the provider whether it is gone."""
+
+    instance_id: str
+
+
+class GiveUp(msgspec.Struct, frozen=True):
+    """Stop trying: release all, then fail with this problem."""
+
+    problem: Problem
+
+
+class InspectWorkspace(msgspec.Struct, frozen=True):
+    """Look whether a workspace holds anything that would be lost."""
+
+    instance_id: str
+
+
+class BeginDestroy(msgspec.Struct, frozen=True):
+    """Fence the machine and take over all its instances, to release them."""
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """Nothing is left to do: end the operation, with success or with the problem that it recorded."""
+
+
+class Abandon(msgspec.Struct, frozen=True):
+    """Another operation took the machine over: end, and leave its instances to that one."""
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Nothing to do until then: end the invocation, set the deadline."""
+
+    until: float
+
+
+Action = (
+    Search
+    | Rent
+    | AttachKeys
+    | Survey
+    | Prove
+    | Win
+    | Release
+    | GiveUp
+    | InspectWorkspace
+    | BeginDestroy
+    | Finish
+    | Abandon
+    | Wait
+)

@@ -1,0 +1,184 @@
+"""What a provision does next: search → race → the first that proves itself wins → the losers go. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dumont.domain import costs
+from dumont.domain.actions import (
+    Abandon,
+    Action,
+    AttachKeys,
+    GiveUp,
+    Prove,
+    Rent,
+    Search,
+    Survey,
+    Wait,
+    Win,
+)
+from dumont.domain.records import Instance, InstanceState, Machine, MachineSpec, Operation, Problem
+from dumont.domain.tending import backoff_seconds, clear, releasing_duty
+
+RACE = "race"
+RELEASE = "release"
+GIVE_UP = "give_up"
+
+MAX_ROUNDS = 3
+MAX_SEARCH_TRIES = 6
+UNKNOWN_HOLDS_A_PLACE_SECONDS = 15.0
+"""A create whose answer was lost keeps its place in the race this long; then the next offer runs too, so that one
+market error does not cost a whole settle time, and a broken market still does not start a launch storm."""
+NOTHING_BILLS = "Nothing that was rented for it is left billing."
+
+_CONTENDING = (InstanceState.INTENDED, InstanceState.CREATED, InstanceState.BOOTED, InstanceState.PROVEN)
+
+
+def max_rentals(spec: MachineSpec) -> int:
+    """How many create calls one provision may make: enough for bad luck, too few for a launch storm."""
+    return spec.race_width * 3 + 3
+
+
+def total_seconds_max(spec: MachineSpec) -> float:
+    """When a provision ends whatever happens: as if each round used up its boot and SSH time, and a minute more."""
+    return MAX_ROUNDS * (spec.boot_timeout_seconds + spec.ssh_timeout_seconds) + 60.0
+
+
+def contends(instance: Instance, now: float) -> bool:
+    """Whether an instance holds a place in the race."""
+    if instance.state not in _CONTENDING:
+        return False
+    return not (instance.outcome_unknown and now >= instance.intended_at + UNKNOWN_HOLDS_A_PLACE_SECONDS)
+
+
+def may_have_rented(instance: Instance) -> bool:
+    """Whether its create call had, or may have had, an effect: a refused one (offer gone, too frequent) had none."""
+    return instance.open or instance.created_at is not None or _unsettled(instance)
+
+
+def _unsettled(instance: Instance) -> bool:
+    return instance.problem is not None and instance.problem.code == "never_created"
+
+
+def decide(op: Operation, machine: Machine | None, instances: Sequence[Instance], now: float) -> Action:
+    """The next action. `instances` are those that this operation answers for, gone ones too."""
+    if op.phase == RELEASE:
+        return clear([i for i in instances if machine is None or i.id != machine.instance_id], now)
+    if machine is None or machine.operation_id != op.id or machine.epoch != op.epoch:
+        return Abandon()
+    if op.phase == GIVE_UP:
+        return clear(instances, now)
+    return _race(op, machine.spec, instances, now)
+
+
+def _race(op: Operation, spec: MachineSpec, instances: Sequence[Instance], now: float) -> Action:
+    for instance in instances:
+        if instance.state is InstanceState.PROVEN:
+            return Win(instance.id)
+    ended = _must_end(op, spec, instances, now)
+    if ended is not None:
+        return GiveUp(ended)
+    contenders = [i for i in instances if contends(i, now)]
+    rentals_left = max_rentals(spec) - sum(may_have_rented(i) for i in instances)
+    wants_more = len(contenders) < spec.race_width and bool(op.candidates) and rentals_left > 0
+    if wants_more and now >= op.not_before:
+        return Rent(op.candidates[0])
+    for instance in instances:
+        duty = _racing_duty(instance, now)
+        if duty is not None:
+            return duty
+    if not contenders and not wants_more:
+        return _nobody_left(op, spec, instances, rentals_left, now)
+    return _wait(op, spec, instances, wants_more, now)
+
+
+def _must_end(op: Operation, spec: MachineSpec, instances: Sequence[Instance], now: float) -> Problem | None:
+    if op.problem is not None:
+        return op.problem
+    spent_usd = costs.total(list(instances), now).total_usd
+    if spec.budget_usd is not None and spent_usd >= spec.budget_usd:
+        return Problem(
+            code="budget_reached",
+            detail=f"its budget of ${spec.budget_usd:.4f} was reached before a machine had proved itself",
+            safe=NOTHING_BILLS,
+            hint="raise the budget, or ask for a cheaper GPU",
+        )
+    if now >= op.created_at + total_seconds_max(spec):
+        return Problem(
+            code="timed_out",
+            detail=f"no machine proved itself within {total_seconds_max(spec):.0f} s{_reasons(instances)}",
+            safe=NOTHING_BILLS,
+            hint="try again, or widen the search (--max-price, --region, another --gpu)",
+        )
+    return None
+
+
+def _racing_duty(instance: Instance, now: float) -> Action | None:
+    if now < instance.next_check_at:
+        return None
+    if instance.state is InstanceState.INTENDED:
+        return Survey(instance.provider)
+    if instance.state is InstanceState.CREATED:
+        return Survey(instance.provider) if instance.keys_attached else AttachKeys(instance.id)
+    if instance.state is InstanceState.BOOTED:
+        return Prove(instance.id) if instance.keys_attached else AttachKeys(instance.id)
+    return releasing_duty(instance, now)
+
+
+def _nobody_left(
+    op: Operation, spec: MachineSpec, instances: Sequence[Instance], rentals_left: int, now: float
+) -> Action:
+    """Nobody races and nobody can join: search again with what was learned, or say that it cannot be done."""
+    if op.rounds < MAX_ROUNDS and rentals_left > 0:
+        if op.tries > MAX_SEARCH_TRIES:
+            return GiveUp(
+                Problem(
+                    code="market_down",
+                    detail="no market answered the search, tried several times",
+                    safe=NOTHING_BILLS if instances else "Nothing was rented.",
+                    hint="try again in a few minutes; `dumont search` shows whether the market answers",
+                )
+            )
+        due = _search_due_at(op)
+        return Search() if now >= due else Wait(_next_check(op, spec, instances, now, due))
+    return GiveUp(
+        Problem(
+            code="no_machine_proved",
+            detail=f"{len(instances)} offers were tried and none gave a machine that works{_reasons(instances)}",
+            safe=NOTHING_BILLS,
+            hint="try again, or widen the search (--max-price, --region, another --gpu)",
+        )
+    )
+
+
+def _search_due_at(op: Operation) -> float:
+    return op.updated_at + backoff_seconds(op.tries - 1, first=1.0, most=10.0) if op.tries else op.created_at
+
+
+def _wait(op: Operation, spec: MachineSpec, instances: Sequence[Instance], wants_more: bool, now: float) -> Wait:
+    return Wait(_next_check(op, spec, instances, now, op.not_before if wants_more else None))
+
+
+def _next_check(
+    op: Operation, spec: MachineSpec, instances: Sequence[Instance], now: float, also: float | None
+) -> float:
+    times = [i.next_check_at for i in instances if i.state is not InstanceState.GONE]
+    times += [i.intended_at + UNKNOWN_HOLDS_A_PLACE_SECONDS for i in instances if contends(i, now)]
+    times.append(op.created_at + total_seconds_max(spec))
+    budget = costs.budget_deadline(list(instances), spec.budget_usd, now)
+    times += [t for t in (also, budget) if t is not None]
+    # Never in the past: a wait that is over at once would turn a defect here into a busy loop that bills.
+    return max(now + 0.05, min(t for t in times if t > now) if any(t > now for t in times) else now + 1.0)
+
+
+def _reasons(instances: Sequence[Instance]) -> str:
+    seen: dict[str, int] = {}
+    for instance in instances:
+        if instance.problem is not None:
+            seen[instance.problem.code] = seen.get(instance.problem.code, 0) + 1
+    if not seen:
+        return ""
+    return " (" + ", ".join(f"{count} × {code.replace('_', ' ')}" for code, count in sorted(seen.items())) + ")"
+
+
+LOST_RACE = Problem(code="lost_race", detail="another proved itself first")

@@ -1,0 +1,59 @@
+"""The shapes of what callers send."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from dumont.domain.errors import InvalidInput
+from dumont.domain.names import check_machine_name
+from dumont.domain.records import MachineSpec
+from dumont.edge.http import Call, decode, invalid
+
+
+class DestroyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The machine to destroy; `discard` says that its workspace may be lost."""
+
+    name: str
+    discard: bool = False
+
+
+class ListMachines(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether destroyed machines are listed too."""
+
+    all: bool = False
+
+
+class TailLogs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many of the last lines."""
+
+    tail: Annotated[int, Meta(ge=1, le=5000)] = 100
+
+
+class ListOperations(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of which machine (None: all), and how many."""
+
+    machine: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+
+
+class SweepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long to sweep (Cloud Scheduler's finest interval is a minute), and how often."""
+
+    seconds: Annotated[float, Meta(ge=0, le=110)] = 55.0
+    every_seconds: Annotated[float, Meta(ge=0.1, le=60)] = 3.0
+
+
+def read_provision(call: Call) -> tuple[str, MachineSpec]:
+    """The name and the spec of a provision's body. Raises `InvalidInput` naming the field."""
+    body = decode(call.raw_body(), dict[str, msgspec.Raw])
+    if "name" not in body:
+        raise InvalidInput("a machine needs a name", field="name", hint="for example: trainer-1")
+    name = check_machine_name(decode(bytes(body.pop("name")), object))
+    fields = {field: decode(bytes(value), object) for field, value in body.items()}
+    try:
+        return name, msgspec.convert(fields, MachineSpec)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from error

@@ -1,0 +1,81 @@
+"""What goes out: records as the API shows them, with times and money worked out. None and empty are left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from dumont.domain import costs
+from dumont.domain.records import Instance, Step
+from dumont.operations.look import MachineSeen, OperationSeen
+
+_HIDDEN = ("schema_version", "shard", "deadline", "lease_owner", "lease_until", "candidates", "not_before", "tries")
+
+
+def _plain(record: msgspec.Struct, *hidden: str) -> dict[str, Any]:
+    fields = msgspec.to_builtins(record)
+    return {k: v for k, v in fields.items() if v is not None and k not in _HIDDEN and k not in hidden}
+
+
+def usd(amount: float) -> float:
+    """Money as it is shown: to the millionth, which is what the ledger keeps."""
+    return round(amount, 6)
+
+
+def instance(record: Instance, now: float) -> dict[str, Any]:
+    """One rental."""
+    cost = costs.accrued(record, now)
+    view = _plain(record, "next_check_at", "open", "outcome_unknown", "keys_attached")
+    return view | {
+        "cost_usd": usd(cost.total_usd),
+        "gpu_usd": usd(cost.gpu_usd),
+        "storage_usd": usd(cost.storage_usd),
+        "price_usd_per_hour": usd(record.offer.total_usd_per_hour(record.disk_gb)),
+    }
+
+
+def machine(seen: MachineSeen) -> dict[str, Any]:
+    """One machine; `name` is its id."""
+    view = _plain(seen.machine, "id")
+    current = seen.current
+    if current is not None:
+        view["offer"] = msgspec.to_builtins(current.offer)
+        view["price_usd_per_hour"] = usd(current.offer.total_usd_per_hour(current.disk_gb))
+        if current.proof is not None:
+            view["proof"] = msgspec.to_builtins(current.proof)
+    view["cost_usd"] = usd(seen.cost.total_usd)
+    return {"name": seen.machine.id} | view
+
+
+def machine_with_instances(seen: MachineSeen) -> dict[str, Any]:
+    """One machine and each rental of its present life."""
+    return {"machine": machine(seen), "instances": [instance(i, seen.now) for i in seen.instances]}
+
+
+def operation(seen: OperationSeen) -> dict[str, Any]:
+    """One operation: its steps with seconds and cost, its rentals, what it has cost.
+
+    A step's cost is what all its rentals accrued while it went on; steps of a race overlap, so their costs do too.
+    """
+    view = _plain(seen.operation, "steps")
+    view["steps"] = [_step(step, seen) for step in seen.operation.steps]
+    view["instances"] = [instance(i, seen.now) for i in seen.instances]
+    view["cost_usd"] = usd(costs.total(seen.instances, seen.now).total_usd)
+    return view
+
+
+def _step(step: Step, seen: OperationSeen) -> dict[str, Any]:
+    accrued = sum(
+        (
+            costs.accrued(i, seen.now, from_time=step.started_at, to_time=step.ended_at)
+            for i in seen.instances
+            if step.instance_id in (None, i.id)
+        ),
+        costs.Cost(),
+    )
+    return _plain(step) | {
+        "ok": step.ok,
+        "seconds": round(step.ended_at - step.started_at, 6),
+        "cost_usd": usd(accrued.total_usd),
+    }

@@ -1,0 +1,64 @@
+"""What faults do to an instance."""
+
+from __future__ import annotations
+
+from dumont.local.market import lifecycle
+from dumont.local.market.faults import Fault
+from dumont.local.market.instance import Instance
+from dumont.local.market.lifecycle import OFFLINE, RUNNING, STOPPED, Phase, Timeline
+
+OUTBID = "This instance was outbid; raise the bid to resume it."
+RESOURCES_UNAVAILABLE = "Required resources are currently unavailable, state change queued."
+UNPAID = "Instance stopped: the account is out of credit."
+TERM_OVER = "Instance stopped: the rental contract has ended."
+
+
+def befall_boot(instance: Instance, fault: Fault, boot_seconds: float) -> None:
+    """Plan a fault into an instance that was just created; `after_seconds` counts from when it runs."""
+    created = instance.created_at
+    if fault.kind == "boot_never_ends":
+        instance.timeline = Timeline(lifecycle.endless_boot(created, boot_seconds))
+    elif fault.kind == "oci_error":
+        instance.timeline = Timeline(lifecycle.broken_boot(created, boot_seconds))
+    elif fault.kind == "bad_image":
+        instance.timeline = Timeline(lifecycle.imageless_boot(created, boot_seconds, instance.order.image))
+    else:
+        runs_from = instance.timeline.first(RUNNING)
+        befall(instance, fault, (created if runs_from is None else runs_from) + (fault.after_seconds or 0.0))
+
+
+def befall(instance: Instance, fault: Fault, moment: float) -> None:
+    """Let a fault befall an instance at a moment, which may lie ahead. One that does not run has no GPU to lose."""
+    phase = instance.phase(moment)
+    timeline = instance.timeline
+    if fault.kind == "ssh_dead":
+        instance.ssh_dead_from = moment
+    elif fault.kind == "no_gpu":
+        instance.no_gpu_from = moment
+    elif fault.kind == "wrong_gpu":
+        instance.shown_gpu = fault.gpu
+    elif fault.kind == "offline":
+        until = None if fault.seconds is None else moment + fault.seconds
+        timeline.interrupt(moment, phase._replace(actual=OFFLINE, message=""), until)
+    elif fault.kind == "dies":
+        if phase.running:
+            timeline.replan(moment, Phase(moment, "exited", RUNNING, RUNNING, "container exited with code 137"))
+    elif fault.kind == "bid_lost":
+        if phase.intended == RUNNING:
+            timeline.replan(moment, Phase(moment, "exited", STOPPED, STOPPED, OUTBID))
+    elif fault.kind == "oci_error":
+        timeline.replan(moment, Phase(moment, "created", STOPPED, RUNNING, lifecycle.OCI_ERROR))
+    elif not phase.running:
+        timeline.replan(moment, Phase(moment, "loading", RUNNING, RUNNING))
+
+
+def stop_unpaid(instance: Instance, moment: float) -> None:
+    """Stop an instance because the credit is used up."""
+    if instance.exists(moment) and instance.phase(moment).intended == RUNNING:
+        instance.timeline.replan(moment, Phase(moment, "exited", STOPPED, STOPPED, UNPAID))
+
+
+def end_term(instance: Instance, term_ends_at: float, now: float) -> None:
+    """Stop an instance whose host takes the machine back."""
+    if now >= term_ends_at and instance.phase(now).intended == RUNNING:
+        instance.timeline.replan(now, Phase(now, "exited", STOPPED, STOPPED, TERM_OVER))

@@ -1,0 +1,103 @@
+"""The simulated market, running: HTTP in front, real machines behind, the pure market between them under one lock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from dumont.local.market.api import Answer, Api, Request
+from dumont.local.market.control import control
+from dumont.local.market.core import Market
+from dumont.local.market.faults import FaultRate
+from dumont.local.market.http import HttpServer
+from dumont.local.market.limits import RateLimits
+from dumont.local.market.machines import Machines
+from dumont.ports import Clock
+
+
+class MarketServer:
+    """Vast.ai's API on a port of loopback, over simulated machines with real SSH servers.
+
+    `folder` holds the machines' disks. `time_scale` multiplies how long boots, starts and stops take, and never what
+    is billed. With `machines` False, instances are rows in answers only.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        clock: Clock,
+        api_keys: Iterable[str],
+        port: int = 0,
+        seed: int = 0,
+        time_scale: float = 1.0,
+        credit_usd: float = 100.0,
+        fault_rates: Iterable[FaultRate] = (),
+        limits: RateLimits | None = None,
+        machines: bool = True,
+    ) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()
+        self.market = Market(
+            seed=seed,
+            opened_at=clock.now(),
+            time_scale=time_scale,
+            credit_usd=credit_usd,
+            fault_rates=fault_rates,
+            real_machines=machines,
+        )
+        self._machines = Machines(self.market, self._lock, clock, folder) if machines else None
+        self._api = Api(
+            self.market,
+            api_keys,
+            limits=limits,
+            read_log=self._machines.read_log if self._machines else None,
+            execute=self._machines.execute if self._machines else None,
+        )
+        self._http = HttpServer(self._handle, self._control, port)
+
+    @property
+    def port(self) -> int:
+        """The port, the picked one if none was asked for."""
+        return int(self._http.server_port)
+
+    @property
+    def url(self) -> str:
+        """What VAST_URL should be."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Open the market."""
+        if self._machines:
+            self._machines.start(self.url)
+        self._http.start()
+
+    def close(self) -> None:
+        """Close it. No process of any machine is left; their disks stay in the folder."""
+        self._http.close()
+        if self._machines:
+            self._machines.close()
+
+    def __enter__(self) -> MarketServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _handle(self, request: Request) -> Answer:
+        with self._lock:
+            answer = self._api.handle(request, self._clock.now())
+        self._look()
+        return answer
+
+    def _control(self, method: str, path: str, body: bytes) -> Answer:
+        with self._lock:
+            answer = control(self._api, method, path, body, self._clock.now())
+        self._look()
+        return answer
+
+    def _look(self) -> None:
+        if self._machines:
+            self._machines.look()

@@ -1,0 +1,141 @@
+"""Reading: offers, machines and operations, with what they cost. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec.structs import replace
+
+from dumont import queries
+from dumont.domain import costs, gpus
+from dumont.domain.errors import InvalidInput, NotFound, ProviderError, Unknown
+from dumont.domain.names import check_machine_name
+from dumont.domain.offers import OfferQuery, RankedOffer, rank
+from dumont.domain.records import Instance, Machine, MachineState, Operation
+from dumont.ports import Ports
+
+
+class MarketUnavailableError(ProviderError):
+    """No market answered a search."""
+
+
+class Offers(msgspec.Struct, frozen=True, kw_only=True):
+    """The best offers, and how many pass the query in all."""
+
+    offers: list[RankedOffer]
+    count: int
+    query: OfferQuery
+    unanswered: tuple[str, ...] = ()
+    """The markets that did not answer: an empty list of offers with one of them here proves nothing."""
+
+
+class MachineSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine with the instances of its present life, and what they have cost by now."""
+
+    machine: Machine
+    instances: list[Instance]
+    cost: costs.Cost
+    now: float
+
+    @property
+    def current(self) -> Instance | None:
+        """The instance that backs it now."""
+        return next((i for i in self.instances if i.id == self.machine.instance_id), None)
+
+
+class OperationSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """An operation with the instances that it rented or released, and what they have cost by now."""
+
+    operation: Operation
+    instances: list[Instance]
+    now: float
+
+
+def search(ports: Ports, query: OfferQuery) -> Offers:
+    """Offers of all markets, cheapest to finish first. Raises `InvalidInput` for a GPU that nobody knows, and
+    `MarketUnavailableError` if no market answered.
+    """
+    if query.gpu is not None and not gpus.is_known(query.gpu):
+        near = gpus.suggestions(query.gpu)
+        raise InvalidInput(
+            f"no GPU is known by the name {query.gpu[:60]!r}",
+            field="gpu",
+            hint=f"did you mean {' or '.join(near)}?" if near else "leave the GPU out to see what is offered",
+        )
+    query = replace(query, gpu=gpus.canonical(query.gpu) if query.gpu is not None else None)
+    offers = []
+    unanswered: dict[str, ProviderError] = {}
+    for name, provider in ports.providers.items():
+        try:
+            offers += provider.search(query)
+        except ProviderError as error:
+            unanswered[name] = error
+    if unanswered and len(unanswered) == len(ports.providers):
+        said = "; ".join(f"{name}: {error}" for name, error in unanswered.items())
+        raise MarketUnavailableError(said)
+    ranked = rank(offers, query)
+    return Offers(offers=ranked[: query.limit], count=len(ranked), query=query, unanswered=tuple(unanswered))
+
+
+def machines(ports: Ports, *, destroyed_too: bool = False) -> list[MachineSeen]:
+    """The machines, oldest first; those destroyed only if asked for."""
+    found = ports.store.find(Machine, queries.all_machines())
+    return [_seen(ports, m) for m in found if destroyed_too or m.state is not MachineState.DESTROYED]
+
+
+def machine(ports: Ports, name: str) -> MachineSeen:
+    """One machine, destroyed or not. Raises `Unknown`."""
+    check_machine_name(name)
+    found = ports.store.get(Machine, name)
+    if found is None:
+        raise Unknown(f"there is no machine named {name}", field="name", hint="`dumont ls` shows those there are")
+    return _seen(ports, found)
+
+
+def _seen(ports: Ports, found: Machine) -> MachineSeen:
+    now = ports.clock.now()
+    ever = ports.store.find(Instance, queries.instances_ever_of_machine(found.id))
+    of_this_life = sorted((i for i in ever if i.intended_at >= found.created_at), key=lambda i: (i.intended_at, i.id))
+    return MachineSeen(machine=found, instances=of_this_life, cost=costs.total(of_this_life, now), now=now)
+
+
+def logs(ports: Ports, name: str, *, tail: int) -> list[str]:
+    """The last lines of the log of a machine's current instance. Raises `Unknown`, or the provider's error."""
+    seen = machine(ports, name)
+    current = seen.current
+    if current is None or current.provider_instance_id is None:
+        raise Unknown(
+            f"{name} is {seen.machine.state.value} and has no instance, hence no log",
+            field="name",
+            hint=f"`dumont operations {name}` shows what was done",
+        )
+    try:
+        text = ports.providers[current.provider].logs(current.provider_instance_id, tail=tail)
+    except NotFound as error:
+        raise Unknown(f"the provider has no instance of {name} any more", field="name") from error
+    return text.splitlines()
+
+
+def operations(ports: Ports, *, machine_name: str | None, limit: int) -> list[OperationSeen]:
+    """The operations, newest first, of one machine or of all."""
+    if machine_name is not None:
+        check_machine_name(machine_name)
+        query = queries.history_of_machine(machine_name, limit=limit)
+    else:
+        query = queries.latest_operations(limit=limit)
+    return [_operation_seen(ports, op) for op in ports.store.find(Operation, query)]
+
+
+def operation(ports: Ports, operation_id: str) -> OperationSeen:
+    """One operation. Raises `Unknown`."""
+    found = ports.store.get(Operation, operation_id)
+    if found is None:
+        raise Unknown(f"there is no operation {operation_id[:64]}", hint="`dumont operations` shows those there are")
+    return _operation_seen(ports, found)
+
+
+def _operation_seen(ports: Ports, op: Operation) -> OperationSeen:
+    rented = ports.store.find(Instance, queries.instances_rented_by(op.id))
+    answers_for = ports.store.find(Instance, queries.instances_of_operation(op.id))
+    by_id = {i.id: i for i in rented + answers_for}
+    ordered = sorted(by_id.values(), key=lambda i: (i.intended_at, i.id))
+    return OperationSeen(operation=op, instances=ordered, now=ports.clock.now())

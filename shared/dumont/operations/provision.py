@@ -1,0 +1,233 @@
+"""Provision: search, race, prove, win, and release the losers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from dumont.domain import costs, gpus, provisioning, tending
+from dumont.domain.actions import (
+    Abandon,
+    Action,
+    AttachKeys,
+    Finish,
+    GiveUp,
+    Prove,
+    Release,
+    Rent,
+    Search,
+    Survey,
+    Win,
+)
+from dumont.domain.errors import (
+    Conflict,
+    InvalidInput,
+)
+from dumont.domain.names import check_machine_name, shard_of
+from dumont.domain.records import (
+    Instance,
+    InstanceState,
+    Machine,
+    MachineSpec,
+    MachineState,
+    Operation,
+    OperationKind,
+    OperationState,
+    Problem,
+)
+from dumont.domain.states import NAME_IS_FREE, check_transition
+from dumont.operations import tend
+from dumont.operations.invocation import Invocation
+from dumont.operations.proving import prove_instance
+from dumont.operations.renting import rent, search
+from dumont.operations.runner import Workflow, publish
+from dumont.ports import Ports, Transaction
+
+log = logging.getLogger(__name__)
+
+FIRST_DEADLINE_SECONDS = 5.0
+"""If the message that starts an operation is lost, the sweep starts it after this."""
+
+
+def check_spec(spec: MachineSpec) -> MachineSpec:
+    """The spec with its GPU's name as markets spell it. Raises `InvalidInput` naming the field."""
+    if spec.gpu is None and spec.min_vram_gib is None:
+        raise InvalidInput("say which GPU, or how much memory it must have", field="gpu", hint="for example: RTX 4090")
+    if spec.gpu is not None and not gpus.is_known(spec.gpu):
+        near = gpus.suggestions(spec.gpu)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`dumont search` lists what the market offers"
+        raise InvalidInput(f"no GPU is known by the name {spec.gpu[:60]!r}", field="gpu", hint=hint)
+    if spec.workspace.startswith("-") or ".." in spec.workspace.split("/"):
+        raise InvalidInput("a workspace is a plain path, without '..'", field="workspace")
+    return replace(spec, gpu=gpus.canonical(spec.gpu) if spec.gpu is not None else None)
+
+
+def request(
+    ports: Ports, name: str, spec: MachineSpec, *, requested_by: str, request_id: str = ""
+) -> tuple[Machine, Operation]:
+    """Accept a new machine: its record and its operation, in one transaction; then the message that starts it.
+
+    Raises `Conflict` if the name is taken, `InvalidInput` for a spec that cannot be.
+    """
+    check_machine_name(name)
+    spec = check_spec(spec)
+    operation_id = ports.ids.new("op")
+
+    def work(tx: Transaction) -> tuple[Machine, Operation]:
+        now = ports.clock.now()
+        before = tx.get(Machine, name)
+        if before is not None and before.state not in NAME_IS_FREE:
+            raise Conflict(
+                f"there is a machine named {name} already, and it is {before.state.value}",
+                field="name",
+                code="name_taken",
+                hint=f"take another name, or release it: dumont down {name}",
+            )
+        if before is not None:
+            check_transition(before.state, MachineState.REQUESTED)
+        machine = Machine(
+            id=name,
+            spec=spec,
+            state=MachineState.REQUESTED,
+            # A name that is used again goes on counting: no host of an earlier life is ever of this epoch.
+            epoch=before.epoch + 1 if before is not None else 1,
+            created_at=now,
+            updated_at=now,
+            created_by=requested_by,
+            operation_id=operation_id,
+            shard=shard_of(name),
+        )
+        op = Operation(
+            id=operation_id,
+            kind=OperationKind.PROVISION,
+            machine=name,
+            epoch=machine.epoch,
+            created_at=now,
+            updated_at=now,
+            requested_by=requested_by,
+            request_id=request_id,
+            deadline=now + FIRST_DEADLINE_SECONDS,
+            shard=shard_of(operation_id),
+        )
+        tx.put(machine)
+        tx.put(op)
+        return machine, op
+
+    machine, op = ports.store.transact(work)
+    publish(ports, op)
+    return machine, op
+
+
+def perform(
+    invocation: Invocation, op: Operation, machine: Machine | None, instances: Sequence[Instance], action: Action
+) -> None:
+    """Carry out one action of a provision."""
+    by_id = {i.id: i for i in instances}
+    if machine is None:
+        _end(invocation, OperationState.SUPERSEDED)
+        return
+    match action:
+        case Search():
+            search(invocation, machine, instances)
+        case Rent():
+            rent(invocation, op, machine, action)
+        case AttachKeys():
+            tend.attach_keys(invocation, machine.spec, by_id[action.instance_id], action)
+        case Survey():
+            tend.survey(invocation, machine.id, machine.spec, instances, action)
+        case Prove():
+            prove_instance(invocation, machine, by_id[action.instance_id])
+        case Win():
+            _win(invocation, instances, action)
+        case Release():
+            tend.release(invocation, by_id[action.instance_id], action)
+        case GiveUp():
+            _give_up(invocation, instances, action.problem)
+        case Finish():
+            _finish(invocation)
+        case Abandon():
+            _end(invocation, OperationState.SUPERSEDED)
+        case _:
+            raise TypeError(f"a provision cannot {action}")
+
+
+WORKFLOW = Workflow(decide=provisioning.decide, perform=perform)
+
+
+# --- Ends ---------------------------------------------------------------------------------------------------------
+
+
+def _win(invocation: Invocation, instances: Sequence[Instance], action: Win) -> None:
+    """In one transaction: the machine runs, on this instance, and all others are to go."""
+
+    def change(tx: Transaction, op: Operation, machine: Machine | None) -> Operation:
+        winner = tx.get(Instance, action.instance_id)
+        if machine is None or machine.operation_id != op.id or machine.epoch != op.epoch:
+            return op  # taken over: the next decision abandons
+        if winner is None or winner.state is not InstanceState.PROVEN:
+            return op
+        now = invocation.now()
+        fresh = [tx.get(Instance, i.id) for i in instances]
+        books = [i for i in fresh if i is not None]
+        for instance in books:
+            if instance.id != winner.id and instance.open:
+                tx.put(tending.reject(instance, now, provisioning.LOST_RACE))
+        check_transition(machine.state, MachineState.RUNNING)
+        tx.put(
+            replace(
+                machine,
+                state=MachineState.RUNNING,
+                instance_id=winner.id,
+                ssh=winner.ssh,
+                host_key=winner.host_key,
+                running_since=now,
+                updated_at=now,
+                operation_id=None,
+                failure=None,
+                deadline=costs.budget_deadline(books, machine.spec.budget_usd, now),
+            )
+        )
+        return replace(op, phase=provisioning.RELEASE, candidates=())
+
+    invocation.apply(change)
+
+
+def _give_up(invocation: Invocation, instances: Sequence[Instance], problem: Problem) -> None:
+    def change(tx: Transaction, op: Operation, _machine: Machine | None) -> Operation:
+        now = invocation.now()
+        for known in instances:
+            instance = tx.get(Instance, known.id)
+            if instance is not None and instance.open:
+                tx.put(tending.reject(instance, now, Problem(code="given_up", detail="the provision was given up")))
+        return replace(op, phase=provisioning.GIVE_UP, problem=op.problem or problem, candidates=())
+
+    invocation.apply(change)
+
+
+def _finish(invocation: Invocation) -> None:
+    def change(tx: Transaction, op: Operation, machine: Machine | None) -> Operation:
+        if op.problem is None:
+            return replace(op, state=OperationState.SUCCEEDED)
+        if machine is not None and machine.operation_id == op.id and machine.epoch == op.epoch:
+            check_transition(machine.state, MachineState.FAILED)
+            now = invocation.now()
+            tx.put(
+                replace(
+                    machine,
+                    state=MachineState.FAILED,
+                    failure=op.problem,
+                    operation_id=None,
+                    deadline=None,
+                    updated_at=now,
+                    ended_at=now,
+                )
+            )
+        return replace(op, state=OperationState.FAILED)
+
+    invocation.apply(change)
+
+
+def _end(invocation: Invocation, state: OperationState) -> None:
+    invocation.apply(lambda _tx, op, _machine: replace(op, state=state))

@@ -1,0 +1,252 @@
+"""Search and rent: candidates from every market, and one create call per intent."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from dumont.domain import provisioning, tending
+from dumont.domain.actions import Rent
+from dumont.domain.errors import (
+    AuthError,
+    BidTooLow,
+    InvalidRequest,
+    OfferGone,
+    OutOfCredit,
+    ProviderDown,
+    ProviderError,
+    RateLimited,
+)
+from dumont.domain.names import instance_label
+from dumont.domain.offers import RankedOffer, pick_racers, rank
+from dumont.domain.records import (
+    Instance,
+    InstanceState,
+    Machine,
+    MachineSpec,
+    MachineState,
+    Operation,
+    Problem,
+    Step,
+)
+from dumont.domain.states import check_transition
+from dumont.operations.invocation import Invocation
+from dumont.ports import Rental, Transaction
+
+log = logging.getLogger(__name__)
+
+
+def search(invocation: Invocation, machine: Machine, instances: Sequence[Instance]) -> None:
+    """Ask every market, rank what passes, and keep the best as candidates; hosts already tried are left out."""
+    began = invocation.now()
+    query = machine.spec.query()
+    offers = []
+    failure: ProviderError | None = None
+    for provider in invocation.ports.providers.values():
+        try:
+            # Without the price, so that "nothing under your price" can say what the cheapest costs.
+            offers += provider.search(replace(query, max_price_usd_per_hour=None))
+        except ProviderError as error:
+            failure = error
+            log.warning("search failed", extra={"provider": provider.name, "error": str(error)})
+    if failure is not None and not offers:
+        _search_failed(invocation, failure)
+        return
+    ranked = rank(offers, query)
+    tried = frozenset(i.offer.machine_id for i in instances if i.offer.machine_id is not None)
+    racers = pick_racers(ranked, machine.spec.race_width, avoid_machines=tried)
+    problem = (
+        None
+        if racers or instances
+        else _no_offers(machine.spec, rank(offers, replace(query, max_price_usd_per_hour=None)))
+    )
+    step = Step(
+        name="search",
+        started_at=began,
+        ended_at=invocation.now(),
+        ok=bool(racers),
+        detail=f"{len(ranked)} of {len(offers)} offers pass",
+    )
+
+    def change(tx: Transaction, op: Operation, fresh: Machine | None) -> Operation:
+        if fresh is not None and fresh.operation_id == op.id and fresh.state is MachineState.REQUESTED:
+            check_transition(fresh.state, MachineState.PROVISIONING)
+            tx.put(replace(fresh, state=MachineState.PROVISIONING, updated_at=invocation.now()))
+        return replace(
+            op,
+            phase=provisioning.RACE,
+            candidates=tuple(racers),
+            rounds=op.rounds + 1,
+            tries=0,
+            steps=(*op.steps, step),
+            problem=op.problem or problem,
+        )
+
+    invocation.apply(change)
+
+
+def _search_failed(invocation: Invocation, error: ProviderError) -> None:
+    problem = None
+    if isinstance(error, AuthError | InvalidRequest):
+        problem = Problem(
+            code="market_refused",
+            detail=f"{error.provider or 'the market'} refused our search: {error}",
+            safe="Nothing was rented.",
+            hint="check the provider's API key (VAST_API_KEY)",
+        )
+    invocation.apply(lambda _tx, op, _machine: replace(op, tries=op.tries + 1, problem=op.problem or problem))
+
+
+def _no_offers(spec: MachineSpec, at_any_price: Sequence[RankedOffer]) -> Problem:
+    wanted = spec.gpu or f"GPU with {spec.min_vram_gib:.0f} GiB"
+    if at_any_price and spec.max_price_usd_per_hour is not None:
+        cheapest = min(r.price_usd_per_hour for r in at_any_price)
+        return Problem(
+            code="no_offers",
+            detail=f"no {wanted} is offered under ${spec.max_price_usd_per_hour:.4f} an hour; "
+            f"the cheapest that fits costs ${cheapest:.4f}",
+            safe="Nothing was rented.",
+            hint=f"try --max-price {cheapest + 0.005:.2f}",
+        )
+    return Problem(
+        code="no_offers",
+        detail=f"no {wanted} is offered that passes your filters, at any price",
+        safe="Nothing was rented.",
+        hint="widen the search: another --gpu or --region, a lower --min-reliability, --unverified",
+    )
+
+
+# --- Rent ---------------------------------------------------------------------------------------------------------
+
+
+def rent(invocation: Invocation, op: Operation, machine: Machine, action: Rent) -> None:
+    """Intent first, under a label that no other call bears, then the call, once (prior art 3; Vast pitfall 1)."""
+    ports = invocation.ports
+    offer, spec = action.offer, machine.spec
+    label = instance_label(ports.deployment, machine.id, op.epoch, ports.ids.new("i").removeprefix("i-"))
+    began = invocation.now()
+    intent = Instance(
+        id=label,
+        machine=machine.id,
+        epoch=op.epoch,
+        rented_by=op.id,
+        operation_id=op.id,
+        provider=offer.provider,
+        offer=offer,
+        disk_gb=spec.disk_gb,
+        state=InstanceState.INTENDED,
+        outcome_unknown=True,
+        intended_at=began,
+        next_check_at=began,
+    )
+
+    def write_intent(tx: Transaction, fresh_op: Operation, fresh: Machine | None) -> Operation:
+        # A destroy that was accepted meanwhile must not meet an intent that it has not seen.
+        if fresh is not None and fresh.operation_id == fresh_op.id and fresh.epoch == fresh_op.epoch:
+            tx.put(intent)
+        return replace(fresh_op, candidates=tuple(c for c in fresh_op.candidates if c != offer))
+
+    invocation.apply(write_intent)
+    if ports.store.get(Instance, label) is None:
+        return
+    bid = offer.gpu_usd_per_hour if spec.interruptible else None
+    rental = Rental(label=label, image=spec.image, disk_gb=spec.disk_gb, bid_usd_per_hour=bid)
+    try:
+        provider_instance_id = ports.providers[offer.provider].create(offer, rental)
+    except ProviderError as error:
+        _rent_refused(invocation, label, offer.id, began, error, action)
+    else:
+        now = invocation.now()
+        step = _rent_step(label, began, now, True, f"offer {offer.id}, ${offer.total_usd_per_hour(spec.disk_gb):.4f}/h")
+        invocation.record(
+            {label: lambda i: _created(i, provider_instance_id, now)},
+            lambda o: replace(o, steps=(*o.steps, step)),
+        )
+
+
+def _created(instance: Instance, provider_instance_id: str, now: float) -> Instance:
+    """The create call's answer, whatever became of the instance's record meanwhile: it exists, and bills."""
+    if instance.provider_instance_id is not None:
+        return instance
+    wanted = instance.state is InstanceState.INTENDED
+    return replace(
+        instance,
+        state=InstanceState.CREATED if wanted else InstanceState.RELEASING,
+        open=True,
+        gone_at=None,
+        outcome_unknown=False,
+        provider_instance_id=provider_instance_id,
+        created_at=now,
+        next_check_at=now,
+        tries=0,
+    )
+
+
+def _rent_step(label: str, began: float, now: float, ok: bool, detail: str) -> Step:
+    return Step(name="rent", started_at=began, ended_at=now, ok=ok, instance_id=label, detail=detail)
+
+
+def _rent_refused(
+    invocation: Invocation, label: str, offer_id: str, began: float, error: ProviderError, action: Rent
+) -> None:
+    """The error's type says whether something was rented, and what to do (design: providers)."""
+    now = invocation.now()
+    step = _rent_step(label, began, now, False, f"offer {offer_id}: {error}"[:300])
+    problem = Problem(code=_code_of(error), detail=str(error)[:300])
+    if isinstance(error, BidTooLow) and error.provider_instance_id is not None:
+        stray = error.provider_instance_id
+        invocation.record(
+            {label: lambda i: tending.reject(_created(i, stray, now), now, problem)},
+            lambda o: replace(o, steps=(*o.steps, step)),
+        )
+        return
+    if isinstance(error, ProviderDown):
+        # The answer was lost: it may exist. It is looked for by its label; nothing is rented in its place blindly.
+        invocation.record(
+            {label: lambda i: replace(i, next_check_at=now + 1.0) if i.provider_instance_id is None else i},
+            lambda o: replace(o, steps=(*o.steps, step)),
+        )
+        return
+
+    def change(op: Operation) -> Operation:
+        changed = replace(op, steps=(*op.steps, step))
+        if isinstance(error, RateLimited):
+            return replace(
+                changed, candidates=(action.offer, *op.candidates), not_before=now + error.retry_after_seconds
+            )
+        if isinstance(error, OutOfCredit | AuthError | InvalidRequest):
+            return replace(changed, problem=op.problem or _refusal(error))
+        return changed
+
+    invocation.record({label: lambda i: tending.never_was(i, now, problem) if i.open else i}, change)
+
+
+def _code_of(error: ProviderError) -> str:
+    names: dict[type[ProviderError], str] = {
+        OfferGone: "offer_gone",
+        OutOfCredit: "out_of_credit",
+        RateLimited: "rate_limited",
+        AuthError: "market_refused",
+        InvalidRequest: "market_refused",
+        BidTooLow: "bid_too_low",
+    }
+    return names.get(type(error), "market_error")
+
+
+def _refusal(error: ProviderError) -> Problem:
+    market = error.provider or "the market"
+    if isinstance(error, OutOfCredit):
+        return Problem(
+            code="out_of_credit",
+            detail=f"{market} refused to rent: {error}",
+            safe=provisioning.NOTHING_BILLS,
+            hint=f"add credit at {market}, then try again",
+        )
+    return Problem(
+        code="market_refused",
+        detail=f"{market} refused to rent: {error}",
+        safe=provisioning.NOTHING_BILLS,
+        hint="check the provider's API key and its permissions, and the image's name",
+    )

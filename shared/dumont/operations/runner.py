@@ -1,0 +1,115 @@
+"""Runs operations: claim, then decide and act until there is nothing to do now, then let go until a deadline."""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dumont import queries
+from dumont.domain.actions import Action, Wait
+from dumont.domain.errors import BusUnavailable, StoreError
+from dumont.domain.records import Instance, Machine, Operation, OperationKind
+from dumont.operations.invocation import LEASE_SECONDS, Invocation, LeaseLostError
+from dumont.ports import Ports
+
+log = logging.getLogger(__name__)
+
+INVOCATION_SECONDS = 40.0
+"""An invocation starts no action after this; the operation goes on in the next one."""
+DEFECT_RETRY_SECONDS = 20.0
+
+TOPICS: Mapping[OperationKind, str] = {
+    OperationKind.PROVISION: "dumont-provision",
+    OperationKind.DESTROY: "dumont-destroy",
+    OperationKind.REAP: "dumont-destroy",
+}
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A kind of operation: what to do next (pure), and how each action is done."""
+
+    decide: Callable[[Operation, Machine | None, Sequence[Instance], float], Action]
+    perform: Callable[[Invocation, Operation, Machine | None, Sequence[Instance], Action], None]
+
+
+class Outcome(enum.StrEnum):
+    """How an invocation ended."""
+
+    NOT_OURS = "not_ours"  # unknown, ended, or in another invocation's hands: the message is spent
+    WAITING = "waiting"
+    ENDED = "ended"
+    CONTINUES = "continues"  # out of time: a message was published to go on
+
+
+def publish(ports: Ports, operation: Operation) -> None:
+    """Send the hint that an operation can go on. A lost one is made good by the sweep, so failure is only logged."""
+    try:
+        ports.bus.publish(TOPICS[operation.kind], {"operation_id": operation.id})
+    except BusUnavailable as error:
+        log.warning("not published; the sweep will find it", extra={"operation": operation.id, "error": str(error)})
+
+
+def run_operation(
+    ports: Ports,
+    operation_id: str,
+    workflows: Mapping[OperationKind, Workflow],
+    *,
+    seconds: float = INVOCATION_SECONDS,
+    lease_seconds: float = LEASE_SECONDS,
+) -> Outcome:
+    """Take an operation as far as it goes now. Called for each message, however often and late it comes."""
+    invocation = Invocation(
+        ports=ports, operation_id=operation_id, owner=ports.ids.new("inv"), lease_seconds=lease_seconds
+    )
+    claimed = invocation.claim()
+    if claimed is None:
+        return Outcome.NOT_OURS
+    workflow = workflows.get(claimed.kind)
+    if workflow is None:
+        invocation.let_go(invocation.now() + DEFECT_RETRY_SECONDS)
+        return Outcome.NOT_OURS
+    stop_at = invocation.now() + seconds
+    try:
+        return _go_on(invocation, workflow, stop_at)
+    except LeaseLostError:
+        return Outcome.NOT_OURS
+    except Exception:
+        # A defect, or a store that does not answer: free the operation for a later try, and let the error be seen.
+        _try_to_let_go(invocation)
+        raise
+
+
+def _go_on(invocation: Invocation, workflow: Workflow, stop_at: float) -> Outcome:
+    while True:
+        op = invocation.ports.store.get(Operation, invocation.operation_id)
+        if op is None or not op.open:
+            return Outcome.ENDED
+        if op.lease_owner != invocation.owner:
+            return Outcome.NOT_OURS
+        machine = invocation.ports.store.get(Machine, op.machine)
+        instances = invocation.ports.store.find(Instance, queries.instances_of_operation(op.id))
+        instances.sort(key=lambda i: (i.intended_at, i.id))
+        now = invocation.now()
+        action = workflow.decide(op, machine, instances, now)
+        if isinstance(action, Wait):
+            invocation.let_go(action.until)
+            return Outcome.WAITING
+        if now >= stop_at:
+            invocation.let_go(now)
+            publish(invocation.ports, op)
+            return Outcome.CONTINUES
+        invocation.keep(op)
+        workflow.perform(invocation, op, machine, instances, action)
+
+
+def _try_to_let_go(invocation: Invocation) -> None:
+    try:
+        invocation.let_go(invocation.now() + DEFECT_RETRY_SECONDS)
+    except (StoreError, LeaseLostError) as error:
+        log.warning(
+            "the lease was not given back and runs out by itself",
+            extra={"operation": invocation.operation_id, "error": str(error)},
+        )

@@ -1,0 +1,163 @@
+"""The sweep: makes good what messages did not. Its work depends on what is due, not on how much there is."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+from msgspec.structs import replace
+
+from dumont import queries
+from dumont.domain import costs
+from dumont.domain.errors import Conflict, StoreError, Unknown
+from dumont.domain.records import Instance, Machine, MachineState, Operation, Schedule
+from dumont.operations import destroy
+from dumont.operations.reap import reap
+from dumont.operations.runner import publish
+from dumont.ports import Ports, Transaction
+
+log = logging.getLogger(__name__)
+
+REDELIVER_SECONDS = 5.0
+"""A due operation is published again after this, if nobody claimed it."""
+REAP_EVERY_SECONDS = 60.0
+REAPER = "reaper"
+SWEEPER = "sweeper"
+SWEEPER_LEASE_SECONDS = 90.0
+
+
+class Swept(msgspec.Struct, frozen=True, kw_only=True):
+    """What one sweep did."""
+
+    operations: int = 0
+    budgets: int = 0
+    reaped: int = 0
+
+
+def sweep(ports: Ports) -> Swept:
+    """One pass: wake operations that are due, enforce budgets that are reached, and now and then run the reaper."""
+    now = ports.clock.now()
+    woken = budgets = 0
+    for query in queries.all_due(now):
+        for op in ports.store.find(Operation, query):
+            woken += _wake(ports, op.id, now)
+    for query in queries.all_due(now):
+        for machine in ports.store.find(Machine, query):
+            budgets += _enforce_budget(ports, machine.id)
+    reaped = len([op for op in reap(ports) if op]) if _reaper_is_due(ports, now) else 0
+    return Swept(operations=woken, budgets=budgets, reaped=reaped)
+
+
+def sweep_for(ports: Ports, *, seconds: float, every_seconds: float) -> Swept:
+    """Sweep again and again for a while: Cloud Scheduler starts us each minute, deadlines are finer than that.
+
+    One sweeper at a time; a second one that is started meanwhile ends at once. A pass that fails is logged, and the
+    next one tries anew: one bad answer of the store must not end a minute's sweeping.
+    """
+    owner = ports.ids.new("sweep")
+    until = ports.clock.now() + seconds
+    total = Swept()
+    if not _take_lease(ports, owner, seconds):
+        return total
+    while True:
+        try:
+            done = sweep(ports)
+            total = Swept(
+                operations=total.operations + done.operations,
+                budgets=total.budgets + done.budgets,
+                reaped=total.reaped + done.reaped,
+            )
+        except StoreError as error:
+            log.error("sweep failed", extra={"error": str(error)})
+        if ports.clock.now() + every_seconds >= until:
+            break
+        ports.clock.sleep(every_seconds)
+    _release_lease(ports, owner)
+    return total
+
+
+def _wake(ports: Ports, operation_id: str, now: float) -> bool:
+    """Move the deadline on, then publish: however many sweeps run before a slow worker comes to it, it gets one
+    message each `REDELIVER_SECONDS`."""
+
+    def work(tx: Transaction) -> Operation | None:
+        op = tx.get(Operation, operation_id)
+        if op is None or not op.open or op.deadline is None or op.deadline > now:
+            return None
+        tx.put(replace(op, deadline=now + REDELIVER_SECONDS))
+        return op
+
+    op = ports.store.transact(work)
+    if op is None:
+        return False
+    publish(ports, op)
+    return True
+
+
+def _enforce_budget(ports: Ports, name: str) -> bool:
+    """Invariant 8. A budget's deadline is when it is reached if all goes on as it is; now it is looked at again."""
+    machine = ports.store.get(Machine, name)
+    if machine is None or machine.deadline is None:
+        return False
+    now = ports.clock.now()
+    instances = [
+        i
+        for i in ports.store.find(Instance, queries.instances_ever_of_machine(name))
+        if i.intended_at >= machine.created_at
+    ]
+    spent_usd = costs.total(instances, now).total_usd
+    budget_usd = machine.spec.budget_usd
+    if budget_usd is not None and spent_usd >= budget_usd * (1 - 1e-9) and machine.state is MachineState.RUNNING:
+        log.error("budget reached", extra={"machine": name, "spent_usd": spent_usd, "budget_usd": budget_usd})
+        try:
+            destroy.request(ports, name, discard=True, requested_by="budget")
+        except (Conflict, Unknown) as error:
+            log.warning("budget: not enforced now", extra={"machine": name, "error": str(error)})
+    again = costs.budget_deadline(instances, budget_usd, now)
+
+    def work(tx: Transaction) -> None:
+        fresh = tx.get(Machine, name)
+        if fresh is None or fresh.deadline != machine.deadline:
+            return
+        deadline = None if again is None else max(again, now + REDELIVER_SECONDS)
+        tx.put(replace(fresh, deadline=deadline))
+
+    ports.store.transact(work)
+    return True
+
+
+def _reaper_is_due(ports: Ports, now: float) -> bool:
+    known = ports.store.get(Schedule, REAPER)
+    if known is not None and now < known.last_run_at + REAP_EVERY_SECONDS:
+        return False
+
+    def work(tx: Transaction) -> bool:
+        schedule = tx.get(Schedule, REAPER) or Schedule(id=REAPER)
+        if now < schedule.last_run_at + REAP_EVERY_SECONDS:
+            return False
+        tx.put(replace(schedule, last_run_at=now))
+        return True
+
+    return ports.store.transact(work)
+
+
+def _take_lease(ports: Ports, owner: str, seconds: float) -> bool:
+    def work(tx: Transaction) -> bool:
+        now = ports.clock.now()
+        schedule = tx.get(Schedule, SWEEPER) or Schedule(id=SWEEPER)
+        if schedule.lease_owner is not None and schedule.lease_until > now:
+            return False
+        until = now + min(seconds + 5.0, SWEEPER_LEASE_SECONDS)
+        tx.put(replace(schedule, lease_owner=owner, lease_until=until, last_run_at=now))
+        return True
+
+    return ports.store.transact(work)
+
+
+def _release_lease(ports: Ports, owner: str) -> None:
+    def work(tx: Transaction) -> None:
+        schedule = tx.get(Schedule, SWEEPER)
+        if schedule is not None and schedule.lease_owner == owner:
+            tx.put(replace(schedule, lease_owner=None, lease_until=0.0))
+
+    ports.store.transact(work)

@@ -1,0 +1,184 @@
+"""Every query of `dumont.queries` finds the same records, in the same order, on each store."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import pytest
+
+from dumont import queries
+from dumont.domain.records import (
+    SHARDS,
+    ApiKey,
+    Instance,
+    InstanceState,
+    LedgerEntry,
+    Machine,
+    MachineState,
+    Operation,
+    OperationState,
+    Record,
+)
+from dumont.ports import Query, Store, Where
+from tests.contract.stores import STORES, instance, ledger_entry, machine, make_store, operation, put
+
+NOW = 1000.0
+
+
+def _records() -> list[Record]:
+    """Some of everything, with deadlines none, passed, just passed and to come, and many ties."""
+    chance = random.Random(7)
+    deadlines = [None, 1.0, 999.5, 1000.0, 1000.5, 2000.0]
+    records: list[Record] = []
+    for number in range(40):
+        times = {"created_at": float(chance.randrange(10)), "deadline": chance.choice(deadlines)}
+        shard = chance.randrange(SHARDS // 2)
+        records.append(machine(f"m{number}", state=chance.choice(list(MachineState)), shard=shard, **times))
+        records.append(
+            operation(
+                f"op-{number}",
+                machine=chance.choice(["m1", "m2", "é"]),
+                state=chance.choice(list(OperationState)),
+                shard=shard,
+                **times,
+            )
+        )
+        state = chance.choice(list(InstanceState))
+        records.append(
+            instance(
+                f"i.{number}",
+                machine=chance.choice(["m1", "m2"]),
+                rented_by=chance.choice(["op-1", "op-2"]),
+                operation_id=chance.choice(["op-1", "op-2"]),
+                state=state,
+                open=state is not InstanceState.GONE,
+            )
+        )
+        records.append(
+            ledger_entry(f"i.{number}.gpu", machine=chance.choice(["m1", "m2"]), written_at=float(chance.randrange(9)))
+        )
+    return records
+
+
+RECORDS = _records()
+
+
+def of_kind(kind: type[Any], passes: Callable[[Any], bool] = lambda _: True) -> list[Any]:
+    return [record for record in RECORDS if isinstance(record, kind) and passes(record)]
+
+
+def by(field: str, records: list[Any], *, newest_first: bool = False) -> list[Any]:
+    return sorted(records, key=lambda record: (getattr(record, field), record.id), reverse=newest_first)
+
+
+CASES: dict[str, tuple[type[Any], Query, list[Any]]] = {
+    "due operations of a shard": (
+        Operation,
+        queries.due(1, NOW),
+        by("deadline", of_kind(Operation, lambda r: r.shard == 1 and r.deadline is not None and r.deadline <= NOW)),
+    ),
+    "due machines of a shard": (
+        Machine,
+        queries.due(2, NOW),
+        by("deadline", of_kind(Machine, lambda r: r.shard == 2 and r.deadline is not None and r.deadline <= NOW)),
+    ),
+    "the first few that are due": (
+        Machine,
+        queries.due(0, NOW, limit=2),
+        by("deadline", of_kind(Machine, lambda r: r.shard == 0 and r.deadline is not None and r.deadline <= NOW))[:2],
+    ),
+    "open instances of a machine": (
+        Instance,
+        queries.instances_of_machine("m1"),
+        by("id", of_kind(Instance, lambda r: r.machine == "m1" and r.open)),
+    ),
+    "instances that a machine ever had": (
+        Instance,
+        queries.instances_ever_of_machine("m1"),
+        by("id", of_kind(Instance, lambda r: r.machine == "m1")),
+    ),
+    "instances of an operation": (
+        Instance,
+        queries.instances_of_operation("op-1"),
+        by("id", of_kind(Instance, lambda r: r.operation_id == "op-1")),
+    ),
+    "instances rented by an operation": (
+        Instance,
+        queries.instances_rented_by("op-2"),
+        by("id", of_kind(Instance, lambda r: r.rented_by == "op-2")),
+    ),
+    "open instances": (Instance, queries.open_instances(), by("id", of_kind(Instance, lambda r: r.open))),
+    "instances in a state": (
+        Instance,
+        queries.instances_in_state(InstanceState.RELEASING),
+        by("id", of_kind(Instance, lambda r: r.state is InstanceState.RELEASING)),
+    ),
+    "a machine's history": (
+        Operation,
+        queries.history_of_machine("é", limit=5),
+        by("created_at", of_kind(Operation, lambda r: r.machine == "é"), newest_first=True)[:5],
+    ),
+    "the latest operations": (
+        Operation,
+        queries.latest_operations(limit=7),
+        by("created_at", of_kind(Operation), newest_first=True)[:7],
+    ),
+    "all machines": (Machine, queries.all_machines(), by("created_at", of_kind(Machine))),
+    "a machine's ledger": (
+        LedgerEntry,
+        queries.ledger_of_machine("m2"),
+        by("written_at", of_kind(LedgerEntry, lambda r: r.machine == "m2")),
+    ),
+    "ordered by a field that some lack": (
+        Machine,
+        Query(order_by="deadline"),
+        by("deadline", of_kind(Machine, lambda r: r.deadline is not None)),
+    ),
+    "a bound without an order goes by the bounded field": (
+        Machine,
+        Query(where=(Where("deadline", "<=", 999.5),)),
+        by("deadline", of_kind(Machine, lambda r: r.deadline is not None and r.deadline <= 999.5)),
+    ),
+    "no condition at all": (Machine, Query(), by("id", of_kind(Machine))),
+}
+
+
+@pytest.fixture(params=STORES, scope="module")
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    folder: Path = tmp_path_factory.mktemp("store")
+    for made in make_store(request.param, folder, request):
+        put(made, *RECORDS)
+        yield made
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_query_finds_what_it_says_in_its_order(store: Store, case: str) -> None:
+    kind, query, expected = CASES[case]
+    assert expected, "a case that finds nothing shows nothing"
+    assert [record.id for record in store.find(kind, query)] == [record.id for record in expected]
+    assert store.find(kind, query) == expected
+
+
+def test_each_query_that_dumont_makes_has_a_case() -> None:
+    names = {name for name, value in vars(queries).items() if isinstance(value, FunctionType)}
+    source = Path(__file__).read_text(encoding="utf-8")
+    assert [name for name in names if f"queries.{name}(" not in source] == []
+
+
+def test_the_due_of_all_shards_are_all_that_is_due(store: Store) -> None:
+    found = {record.id for query in queries.all_due(NOW) for record in store.find(Operation, query)}
+    due = of_kind(Operation, lambda r: r.deadline is not None and r.deadline <= NOW)
+    assert found == {record.id for record in due}
+
+
+def test_going_backwards_needs_a_field_to_go_by(store: Store) -> None:
+    with pytest.raises(ValueError, match="descending"):
+        store.find(Machine, Query(descending=True))
+
+
+def test_an_empty_collection_has_nothing_to_find(store: Store) -> None:
+    assert store.find(ApiKey, Query()) == []

@@ -1,0 +1,270 @@
+"""Each bundle starts as Google would start it: with its own files and requirements, and nothing else within reach."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import venv
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from dumont.adapters.clock import SystemClock, SystemIds
+from dumont.adapters.sqlite_store import SqliteStore
+from dumont.build.bundles import Bundle, BundleError, build
+from dumont.build.declarations import Entry, load
+from dumont.domain.records import Role
+from dumont.edge import keys
+
+ROOT = Path(__file__).parents[2]
+ENTRIES = [(declaration.name, entry) for declaration in load(ROOT / "functions") for entry in declaration.entries]
+START_SECONDS = 30.0
+
+DOORS = [(name, entry) for name, entry in ENTRIES if entry.topic is None]
+WORKERS = [(name, entry) for name, entry in ENTRIES if entry.topic is not None]
+
+every_function = pytest.mark.parametrize("name", sorted({name for name, _ in ENTRIES}))
+every_door = pytest.mark.parametrize(("name", "entry"), DOORS, ids=[entry.name for _, entry in DOORS])
+every_worker = pytest.mark.parametrize(("name", "entry"), WORKERS, ids=[entry.name for _, entry in WORKERS])
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
+    built = build(ROOT / "functions", ROOT / "requirements", tmp_path_factory.mktemp("bundles"))
+    return {bundle.declaration.name: bundle for bundle in built}
+
+
+@pytest.fixture(scope="module")
+def environments(pytestconfig: pytest.Config) -> Environments:
+    return Environments(pytestconfig)
+
+
+class Environments:
+    """Clean Python environments, one for each distinct lock, kept in pytest's cache from run to run."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        assert config.cache is not None
+        self.folder = config.cache.mkdir("bundles")
+
+    def of(self, bundle: Bundle) -> Path:
+        """The `bin` folder of an environment that holds the bundle's requirements and nothing else."""
+        requirements = bundle.folder / "requirements.txt"
+        key = hashlib.sha256(sys.version.encode() + requirements.read_bytes()).hexdigest()[:16]
+        home = self.folder / key
+        done = home / ".done"
+        with (self.folder / f"{key}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another of pytest's workers may want the same one
+            if not done.exists():
+                venv.create(home, clear=True, symlinks=True)
+                python = str(home / "bin" / "python")
+                pip = [sys.executable, "-m", "pip", "--python", python, "--quiet", "--disable-pip-version-check"]
+                install = ["install", "--no-compile", "--require-hashes", "-r", str(requirements)]
+                subprocess.run([*pip, *install], check=True, timeout=300)
+                # Some packages carry templates that are not Python, so the status of this says nothing.
+                subprocess.run([python, "-m", "compileall", "-qq", "-j", "0", str(home / "lib")], check=False)
+                done.touch()
+        return home / "bin"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A bundle's entry, up and answering; its log is for a failing test to show."""
+
+    client: httpx.Client
+    log: Path
+
+
+@contextmanager
+def serve(bundle: Bundle, entry: Entry, binaries: Path, store: Path) -> Iterator[Served]:
+    """The entry under functions-framework's own command, in an environment that holds nothing of ours but settings."""
+    port = free_port()
+    log = store.with_suffix(".log")
+    environment = {
+        "PATH": f"{binaries}:/usr/bin:/bin",
+        "HOME": str(store.parent),
+        "DUMONT_STORE": f"sqlite:{store}",
+        "DUMONT_BUS": f"http://127.0.0.1:{free_port()}",
+        "DUMONT_DEPLOYMENT": "test",
+    }
+    command = [str(binaries / "functions-framework"), "--source", "main.py", "--target", entry.target]
+    command += ["--signature-type", entry.signature, "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=bundle.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_until_up(process, port, log)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=START_SECONDS, trust_env=False) as client:
+            yield Served(client, log)
+    finally:
+        stop(process)
+
+
+def wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Until it accepts connections. Fails with its log if it ends before, or takes too long."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        try:
+            process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+        break
+    pytest.fail(f"not up:\n{log.read_text()}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End it and the workers that it forked."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(10)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def cloud_event(data: dict[str, str], topic: str) -> bytes:
+    """A Pub/Sub message as Google delivers it: a CloudEvent, all of it in the body."""
+    message = {"data": base64.b64encode(json.dumps(data).encode()).decode(), "messageId": "1"}
+    event = {
+        "specversion": "1.0",
+        "id": "1",
+        "type": "google.cloud.pubsub.topic.v1.messagePublished",
+        "source": f"//pubsub.googleapis.com/projects/test/topics/{topic}",
+        "datacontenttype": "application/json",
+        "data": {"message": message, "subscription": f"projects/test/subscriptions/{topic}"},
+    }
+    return json.dumps(event).encode()
+
+
+@every_door
+def test_a_door_starts_with_its_own_requirements_alone_and_lets_in_who_has_a_key(
+    name: str, entry: Entry, bundles: dict[str, Bundle], environments: Environments, tmp_path: Path
+) -> None:
+    path = tmp_path / "store.sqlite"
+    with closing(SqliteStore(path)) as store:
+        key = keys.make(store, SystemIds(), SystemClock(), name="test", role=Role.VIEWER)
+    with serve(bundles[name], entry, environments.of(bundles[name]), path) as served:
+        method = "POST" if served.client.get("/").status_code == 405 else "GET"
+
+        stranger = served.client.request(method, "/")
+        assert stranger.status_code == 401, served.log.read_text()
+        assert stranger.headers["content-type"] == "application/problem+json"
+        assert stranger.json()["code"] == "no_key"
+        assert stranger.json()["request_id"] == stranger.headers["x-request-id"]
+
+        known = served.client.request(method, "/", headers={"Authorization": f"Bearer {key}"})
+        # A viewer may look, and only look.
+        assert known.status_code == (200 if method == "GET" else 403), served.log.read_text()
+        assert known.json()
+    assert key not in served.log.read_text()
+
+
+@every_worker
+def test_a_worker_starts_with_its_own_requirements_alone_and_spends_a_message_about_nothing(
+    name: str, entry: Entry, bundles: dict[str, Bundle], environments: Environments, tmp_path: Path
+) -> None:
+    assert entry.topic is not None
+    with serve(bundles[name], entry, environments.of(bundles[name]), tmp_path / "store.sqlite") as served:
+        for operation_id in ("op-0123456789abcdef", "no such thing"):
+            event = cloud_event({"operation_id": operation_id}, entry.topic)
+            taken = served.client.post("/", content=event, headers={"Content-Type": "application/cloudevents+json"})
+            # Anything else, and Pub/Sub would send it again for days.
+            assert 200 <= taken.status_code < 300, served.log.read_text()
+
+
+@every_function
+def test_every_module_of_a_bundle_finds_what_it_imports(
+    name: str, bundles: dict[str, Bundle], environments: Environments
+) -> None:
+    # Adapters are imported at first need, so a bundle that starts may still lack what one of them is made of.
+    bundle = bundles[name]
+    modules = [
+        path.relative_to(bundle.folder).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+        for path in sorted((bundle.folder / "dumont").rglob("*.py"))
+        if "ssh" in bundle.declaration.extras or path.name != "ssh.py"
+    ]
+    binaries = environments.of(bundle)
+    command = [str(binaries / "python"), "-c", "\n".join(f"import {module}" for module in [*modules, "main"])]
+    done = subprocess.run(command, cwd=bundle.folder, env={}, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_same_sources_make_the_same_bytes(tmp_path: Path) -> None:
+    copied = tmp_path / "functions"
+    shutil.copytree(ROOT / "functions", copied, copy_function=shutil.copy)  # with new times
+    first = build(ROOT / "functions", ROOT / "requirements", tmp_path / "first")
+    second = build(copied, ROOT / "requirements", tmp_path / "second")
+    assert [bundle.sha256 for bundle in first] == [bundle.sha256 for bundle in second]
+
+
+@every_function
+def test_a_zip_holds_what_its_folder_holds(name: str, bundles: dict[str, Bundle]) -> None:
+    with zipfile.ZipFile(bundles[name].archive) as archive:
+        packed = {entry: archive.read(entry) for entry in archive.namelist()}
+    assert list(packed) == sorted(packed)
+    folder = bundles[name].folder
+    assert packed == {path: (folder / path).read_bytes() for path in packed}
+    unpacked = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    assert set(packed) == {path.as_posix() for path in unpacked if "__pycache__" not in path.parts}
+    assert {"main.py", "requirements.txt", "dumont/__init__.py"} <= packed.keys()
+
+
+@every_function
+def test_a_bundle_holds_no_test_no_secret_and_nothing_of_the_local_cloud(name: str, bundles: dict[str, Bundle]) -> None:
+    with zipfile.ZipFile(bundles[name].archive) as archive:
+        packed = {entry: archive.read(entry) for entry in archive.namelist()}
+    others = [entry for entry in packed if not entry.startswith("dumont/")]
+    assert sorted(others) == ["main.py", "requirements.txt"]
+    assert [entry for entry in packed if re.match(r"dumont/(local|cli|build)/|.*(test|__pycache__|\.env)", entry)] == []
+    key = re.compile(rb"dmt_[a-z0-9]{8,32}_[0-9a-f]{64}|-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/]{32}")
+    assert [entry for entry, content in packed.items() if key.search(content)] == []
+
+
+def test_what_lies_beside_a_function_stays_out_of_its_bundle(tmp_path: Path) -> None:
+    functions = tmp_path / "functions"
+    shutil.copytree(ROOT / "functions" / "search", functions / "search")
+    (functions / "search" / ".env").write_text("VAST_API_KEY=secret")
+    (functions / "search" / "id_ed25519").write_text("secret")
+    (bundle,) = build(functions, ROOT / "requirements", tmp_path / "out")
+    assert {path.name for path in bundle.folder.iterdir()} == {"main.py", "requirements.txt", "dumont"}
+
+
+def test_a_target_that_main_does_not_define_is_found_before_deployment(tmp_path: Path) -> None:
+    functions = tmp_path / "functions"
+    shutil.copytree(ROOT / "functions" / "search", functions / "search")
+    (functions / "search" / "main.py").write_text("def serch() -> None: ...\n")
+    with pytest.raises(BundleError, match="has no search"):
+        build(functions, ROOT / "requirements", tmp_path / "out")

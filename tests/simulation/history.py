@@ -1,0 +1,134 @@
+"""A seed's history: what users wish and what goes wrong, over hours of virtual time; then calm, then the reckoning."""
+
+from __future__ import annotations
+
+import random
+
+from dumont.domain.errors import StoreError, UserError
+from dumont.domain.records import Instance, Machine, MachineSpec, MachineState
+from dumont.local.market.faults import FaultRate
+from dumont.operations import destroy, provision
+from dumont.ports import Query
+
+from .invariants import Invariants
+from .world import Weather, World
+
+BUSY_SECONDS = 3600.0
+QUIET_SECONDS = 3600.0
+
+NAMES = ("ada", "bob", "cy")
+
+
+def run(seed: int) -> World:
+    """Run a seed to its end. Raises `Broken` if an invariant does not hold."""
+    rng = random.Random(f"history/{seed}")
+    world = World(seed, _weather(rng))
+    world.hub.freeze_share = rng.choice([0.0, 0.0, 0.002])
+    world.market.faults.rates = _market_faults(rng)
+    _outages(world, rng)
+    invariants = Invariants(world)
+    world.hub.after_event = invariants.check
+    world.start_schedule()
+    start = world.hub.now
+    for _ in range(rng.randint(2, 8)):
+        world.hub.at(start + rng.uniform(0, BUSY_SECONDS * 0.8), lambda: _wish(world, rng))
+    world.hub.run(start + BUSY_SECONDS)
+    world.calm()
+    world.hub.run(world.hub.now + QUIET_SECONDS)
+    invariants.check_quiet()
+    return world
+
+
+def _weather(rng: random.Random) -> Weather:
+    """Each history has its own mixture: some faults absent, some frequent."""
+
+    def some(most: float) -> float:
+        return rng.choice([0.0, 0.0, most / 4, most])
+
+    return Weather(
+        message_lost=some(0.3),
+        message_twice=some(0.5),
+        message_late=some(0.2),
+        dies=some(0.3),
+        answer_lost=some(0.1),
+        request_lost=some(0.1),
+        server_error=some(0.1),
+        too_frequent=some(0.2),
+        list_lags=some(0.5),
+        list_garbage=some(0.2),
+        commit_unknown=some(0.02),
+        store_away=some(0.005),
+    )
+
+
+def _market_faults(rng: random.Random) -> tuple[FaultRate, ...]:
+    rates = []
+    for kind, most in (
+        ("boot_never_ends", 0.3), ("oci_error", 0.2), ("bad_image", 0.1), ("ssh_dead", 0.2), ("no_gpu", 0.2),
+        ("wrong_gpu", 0.1), ("dies", 0.2), ("offline", 0.1), ("offer_gone", 0.3), ("bid_too_low", 0.1),
+        ("bid_lost", 0.2), ("destroy_lags", 0.2),
+    ):  # fmt: skip
+        probability = rng.choice([0.0, 0.0, most / 3, most])
+        if probability:
+            seconds = (5.0, 90.0) if kind in ("destroy_lags", "offline") else None
+            after = (0.0, 0.0) if kind in ("ssh_dead", "no_gpu") else (0.0, 1800.0)
+            rates.append(FaultRate(kind=kind, probability=probability, seconds=seconds, after_seconds=after))
+    return tuple(rates)
+
+
+def _outages(world: World, rng: random.Random) -> None:
+    for what in ("market", "store", "bus", "scheduler"):
+        for _ in range(rng.choice([0, 0, 1, 2])):
+            world.outages.add(what, world.hub.now + rng.uniform(0, BUSY_SECONDS), rng.uniform(5, 150))
+
+
+def _wish(world: World, rng: random.Random) -> None:
+    """A user's request: an HTTP function's invocation, which may die like any other; users try again."""
+    name = rng.choice(NAMES)
+    kind = rng.choices(["up", "down", "files"], [5, 4, 2])[0]
+    if kind == "files":
+        _write_files(world, name)
+        return
+    again = rng.random() < 0.3
+    spec = _spec(rng)
+    discard = rng.random() < 0.5
+
+    def work() -> None:
+        try:
+            if kind == "up":
+                provision.request(world.ports, name, spec, requested_by="user")
+            else:
+                destroy.request(world.ports, name, discard=discard, requested_by="user")
+        except (UserError, StoreError):
+            pass  # the user is told, and nothing has changed
+
+    world.hub.spawn(f"{kind} {name}", work, dies_at=world.death())
+    if again:
+        world.hub.after(rng.uniform(0, 3), lambda: world.hub.spawn(f"{kind} {name} again", work))
+
+
+def _spec(rng: random.Random) -> MachineSpec:
+    return MachineSpec(
+        gpu=rng.choice(["RTX 4090", "RTX 4090", "RTX 3090", "H100 SXM"]),
+        max_price_usd_per_hour=rng.choice([None, 0.05, 0.4, 3.0]),
+        race_width=rng.randint(1, 3),
+        boot_timeout_seconds=rng.choice([120.0, 300.0]),
+        ssh_timeout_seconds=60.0,
+        interruptible=rng.random() < 0.2,
+        budget_usd=rng.choice([None, None, 0.01, 0.1]),
+    )
+
+
+def _write_files(world: World, name: str) -> None:
+    """The user puts a file into a running machine's workspace."""
+    machine = world.store.quiet.get(Machine, name)
+    if machine is None or machine.state is not MachineState.RUNNING or machine.instance_id is None:
+        return
+    record = world.store.quiet.get(Instance, machine.instance_id)
+    if record is not None and record.provider_instance_id is not None:
+        world.files.setdefault(int(record.provider_instance_id), {})["user/model.bin"] = b"weights"
+
+
+def count_of(world: World, kind: type[Machine]) -> int:
+    """How many machines a history has had."""
+    return len(world.store.quiet.find(kind, Query(limit=1000)))

@@ -1,0 +1,116 @@
+"""Virtual time: one thread, one seed, one history. Tasks are greenlets that yield at every port call.
+
+At a yield, others run; there a task may be delayed, frozen past its lease, or die for good. Nothing here knows what
+the tasks do.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import greenlet
+
+
+class Died(BaseException):
+    """A process ended in the middle: no `except Exception` sees it, and no port answers it any more."""
+
+
+@dataclass
+class Task:
+    """One invocation. `dies_at` is the number of the port call at which it ends (None: it lives)."""
+
+    name: str
+    dies_at: int | None = None
+    calls: int = 0
+    dead: bool = False
+    trace: list[str] = field(default_factory=list)
+
+
+class Hub:
+    """The event loop of a history. `after_event` runs after each event: the place for invariants."""
+
+    def __init__(self, seed: int, *, start: float = 1_750_000_000.0) -> None:
+        self.rng = random.Random(f"hub/{seed}")
+        self.now = start
+        self.after_event: Callable[[], None] = lambda: None
+        self.freeze_share = 0.0
+        """How often a task is suspended at a port call for longer than any lease."""
+        self.events = 0
+        self.port_calls = 0
+        self._heap: list[tuple[float, float, int, Callable[[], None]]] = []
+        self._count = 0
+        self._tasks: dict[greenlet.greenlet, Task] = {}
+        self._main = greenlet.getcurrent()
+
+    def at(self, when: float, what: Callable[[], None]) -> None:
+        """Have something happen; what falls on one moment happens in an order that the seed draws."""
+        self._count += 1
+        heapq.heappush(self._heap, (max(when, self.now), self.rng.random(), self._count, what))
+
+    def after(self, seconds: float, what: Callable[[], None]) -> None:
+        """Have something happen so much later."""
+        self.at(self.now + seconds, what)
+
+    def spawn(
+        self,
+        name: str,
+        work: Callable[[], None],
+        *,
+        dies_at: int | None = None,
+        ended: Callable[[Exception | None], None] = lambda _error: None,
+    ) -> None:
+        """Start a task now. `ended` hears how it ended, unless it died: a dead process tells nobody."""
+        task = Task(name, dies_at)
+
+        def body() -> None:
+            try:
+                work()
+            except Died:
+                task.dead = True
+            except Exception as error:  # noqa: BLE001 - as a platform does: whatever it is, the bus hears of it
+                ended(error)
+            else:
+                ended(None)
+
+        runner = greenlet.greenlet(body, parent=self._main)
+        self._tasks[runner] = task
+        self.at(self.now, lambda: self._switch(runner))
+
+    def pause(self, call: str, seconds: float | None = None) -> None:
+        """A port call of the running task: time passes, others run. Outside a task nothing happens."""
+        current = greenlet.getcurrent()
+        task = self._tasks.get(current)
+        if task is None:
+            return
+        if task.dead:
+            raise Died
+        task.calls += 1
+        self.port_calls += 1
+        if task.dies_at is not None and task.calls >= task.dies_at:
+            task.dead = True
+            task.trace.append(f"died before {call}")
+            raise Died
+        wait = seconds if seconds is not None else self.rng.expovariate(1 / 0.03)
+        if seconds is None and self.freeze_share and self.rng.random() < self.freeze_share:
+            wait += self.rng.uniform(50.0, 200.0)
+        self.after(wait, lambda: self._switch(current))
+        self._main.switch()
+
+    def run(self, until: float) -> None:
+        """Let everything happen that falls before `until`."""
+        while self._heap and self._heap[0][0] <= until:
+            when, _, _, what = heapq.heappop(self._heap)
+            self.now = max(self.now, when)
+            what()
+            self.events += 1
+            self.after_event()
+        self.now = max(self.now, until)
+
+    def _switch(self, runner: greenlet.greenlet) -> None:
+        if not runner.dead:
+            runner.switch()
+        if runner.dead:
+            self._tasks.pop(runner, None)

@@ -1,0 +1,159 @@
+"""The design's invariants, looked at after each event of a history, and what must hold once all is quiet."""
+
+from __future__ import annotations
+
+from dumont.domain.names import label_prefix
+from dumont.domain.records import Instance, InstanceState, LedgerEntry, Machine, MachineState, Operation
+from dumont.local.market.instance import Instance as MarketInstance
+from dumont.ports import Query
+
+from .world import DEPLOYMENT, World
+
+ORPHAN_SECONDS_MAX = 600.0
+SWEEP_SECONDS = 60.0
+ALL = Query(limit=100_000)
+
+
+class Broken(AssertionError):
+    """An invariant does not hold; the message names it."""
+
+
+class Invariants:
+    """Watches a world. `check` is cheap enough to run after each event."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._unowned_since: dict[int, float] = {}
+        self._seen_alive: dict[int, MarketInstance] = {}
+        self._over_budget_since: dict[str, float] = {}
+        self._next_check = 0.0
+
+    def check(self) -> None:
+        """Raise `Broken` if an invariant does not hold now."""
+        world = self._world
+        if world.defects:
+            raise Broken("the code raised what it should not") from world.defects[0]
+        live = [i for i in world.market.live(world.hub.now) if (i.label or "").startswith(label_prefix(DEPLOYMENT))]
+        self._lost_workspaces(live)
+        if not live and not self._unowned_since:
+            return
+        books = {i.id: i for i in world.store.quiet.find(Instance, ALL)}
+        self._owned(live, books)
+        self._gone_is_gone(live, books)
+        if world.hub.now >= self._next_check:
+            self._next_check = world.hub.now + 2.0
+            self._within_budget(books)
+
+    def _owned(self, live: list[MarketInstance], books: dict[str, Instance]) -> None:
+        """Invariant 2, as the market sees it."""
+        world = self._world
+        machines = {m.id: m for m in world.store.quiet.find(Machine, ALL)}
+        for instance in live:
+            if self._has_owner(instance, books, machines):
+                self._unowned_since.pop(instance.id, None)
+                continue
+            since = self._unowned_since.setdefault(instance.id, world.hub.now)
+            if world.hub.now - since > ORPHAN_SECONDS_MAX:
+                raise Broken(f"invariant 2: {instance.label} ({instance.id}) was nobody's for ten minutes")
+        for instance_id in set(self._unowned_since) - {i.id for i in live}:
+            del self._unowned_since[instance_id]
+
+    def _has_owner(self, instance: MarketInstance, books: dict[str, Instance], machines: dict[str, Machine]) -> bool:
+        for record in (books.get(instance.label or ""), books.get(f"{instance.label}+{instance.id}")):
+            if record is None or not record.open:
+                continue
+            if record.provider_instance_id not in (None, str(instance.id)):
+                continue
+            op = self._world.store.quiet.get(Operation, record.operation_id)
+            machine = machines.get(record.machine)
+            if (op is not None and op.open) or (machine is not None and machine.instance_id == record.id):
+                return True
+        return False
+
+    def _gone_is_gone(self, live: list[MarketInstance], books: dict[str, Instance]) -> None:
+        """Invariant 3."""
+        alive = {str(i.id) for i in live}
+        for record in books.values():
+            if record.state is InstanceState.GONE and record.provider_instance_id in alive:
+                raise Broken(f"invariant 3: {record.id} left the books and exists")
+
+    def _lost_workspaces(self, live: list[MarketInstance]) -> None:
+        """Invariant 4: what holds files is destroyed only if the user said so (a budget is such a word)."""
+        world = self._world
+        for gone_id in set(self._seen_alive) - {i.id for i in live}:
+            gone = self._seen_alive.pop(gone_id)
+            if not any(name.startswith("user/") for name in world.files.get(gone_id, {})):
+                continue
+            said = [
+                op
+                for op in world.store.quiet.find(Operation, ALL)
+                if op.discard and (gone.label or "").split(".")[2] == op.machine
+            ]
+            if not said:
+                raise Broken(f"invariant 4: {gone.label} was destroyed with files on it, and nobody said --discard")
+        self._seen_alive.update({i.id: i for i in live})
+
+    def _within_budget(self, books: dict[str, Instance]) -> None:
+        """Invariant 8, by the market's own bill: a budget may be passed for one sweep's worth, and for as long as
+        something that enforcing needs was away."""
+        world = self._world
+        now = world.hub.now
+        bill = {str(line.instance_id): line.gpu_usd + line.storage_usd for line in world.market.bill(now).instances}
+        alive = {str(i.id) for i in world.market.live(now)}
+        for machine in world.store.quiet.find(Machine, ALL):
+            if machine.spec.budget_usd is None:
+                continue
+            mine = [
+                i
+                for i in books.values()
+                if i.machine == machine.id and i.intended_at >= machine.created_at and i.provider_instance_id
+            ]
+            spent = sum(bill.get(i.provider_instance_id or "", 0.0) for i in mine)
+            if spent < machine.spec.budget_usd or not any(i.provider_instance_id in alive for i in mine):
+                self._over_budget_since.pop(machine.id, None)
+                continue
+            since = self._over_budget_since.setdefault(machine.id, now)
+            allowed = SWEEP_SECONDS + self._slack(since, now)
+            if now - since > allowed:
+                raise Broken(f"invariant 8: {machine.id} spent ${spent:.4f} of ${machine.spec.budget_usd:.4f}")
+
+    def _slack(self, since: float, now: float) -> float:
+        """What the world itself took: outages, a dead sweeper's lease, an invocation's, and a market in bad weather."""
+        return 2 * self._world.outages.seconds(since, now) + 240.0 * bool(self._world.weather.dies) + 120.0
+
+    def check_quiet(self) -> None:
+        """Invariants 7 and 10, once nothing goes wrong any more and time enough has passed."""
+        world = self._world
+        store, now = world.store.quiet, world.hub.now
+        still_open = [op for op in store.find(Operation, ALL) if op.open]
+        if still_open:
+            raise Broken(f"invariant 7: {still_open[0].kind} {still_open[0].id} never ended: {still_open[0]}")
+        machines = store.find(Machine, ALL)
+        stable = (MachineState.RUNNING, MachineState.FAILED, MachineState.DESTROYED)
+        unstable = [m for m in machines if m.state not in stable or m.operation_id is not None]
+        if unstable:
+            raise Broken(f"invariant 7: {unstable[0].id} stays {unstable[0].state}, held by {unstable[0].operation_id}")
+        current = {m.instance_id for m in machines if m.state is MachineState.RUNNING}
+        live = {i.label for i in world.market.live(now) if (i.label or "").startswith(label_prefix(DEPLOYMENT))}
+        if live - current:
+            raise Broken(f"invariants 2 and 10: {sorted(live - current, key=str)} bill and are nobody's")
+        open_records = {i.id for i in store.find(Instance, ALL) if i.open}
+        if open_records != current:
+            raise Broken(f"invariant 7: the books hold {open_records}, the machines {current}")
+        self._ledger(current)
+
+    def _ledger(self, current: set[str | None]) -> None:
+        """Each instance that is gone has its entries, once; each amount is what its time and rate make."""
+        store = self._world.store.quiet
+        entries = store.find(LedgerEntry, ALL)
+        for record in store.find(Instance, ALL):
+            mine = {e.kind: e for e in entries if e.instance_id == record.id}
+            if record.id in current or record.created_at is None:
+                continue
+            expected = {"storage"} | ({"gpu"} if record.booted_at is not None else set())
+            if set(mine) != expected:
+                raise Broken(f"the ledger has {set(mine)} of {record.id}, not {expected}")
+            for entry in mine.values():
+                amount = round(entry.usd_per_hour * (entry.to_time - entry.from_time) / 3600 * 1e6)
+                if abs(amount - entry.amount_micro_usd) > 1:
+                    raise Broken(f"the ledger's {entry.id} is {entry.amount_micro_usd}, not {amount}")

@@ -1,0 +1,375 @@
+"""The world around the operations: store, bus, market, machines, clock. The code under test is the real one.
+
+The market is the simulated one, reached by the real Vast adapter over an in-process transport.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+import httpx
+import msgspec
+
+from dumont.adapters.memory_store import MemoryStore
+from dumont.adapters.vast import Vast
+from dumont.domain.errors import BusUnavailable, ShellRefused, ShellUnreachable, StoreUnavailable
+from dumont.domain.records import SshEndpoint
+from dumont.local.market.api import Api, Request
+from dumont.local.market.core import FIRST_INSTANCE_ID, Market
+from dumont.local.market.gpu_models import MODELS
+from dumont.local.market.instance import Instance as MarketInstance
+from dumont.operations.runner import run_operation
+from dumont.operations.sweep import sweep_for
+from dumont.operations.workflows import WORKFLOWS
+from dumont.ports import CommandResult, Ports, Transaction
+
+from .hub import Hub
+
+KEY = "k" * 64
+DEPLOYMENT = "sim"
+OUR_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIsimulation dumont"
+
+
+@dataclass
+class Weather:
+    """How bad the world is: probabilities of one case each."""
+
+    message_lost: float = 0.0
+    message_twice: float = 0.0
+    message_late: float = 0.0
+    dies: float = 0.0
+    """Of an invocation: it ends at one of its first port calls."""
+    answer_lost: float = 0.0
+    request_lost: float = 0.0
+    server_error: float = 0.0
+    too_frequent: float = 0.0
+    list_lags: float = 0.0
+    list_garbage: float = 0.0
+    commit_unknown: float = 0.0
+    store_away: float = 0.0
+
+
+class Outages:
+    """Stretches of time in which something is away."""
+
+    def __init__(self) -> None:
+        self._spans: dict[str, list[tuple[float, float]]] = {}
+
+    def add(self, what: str, start: float, seconds: float) -> None:
+        """Let it be away from `start` on."""
+        self._spans.setdefault(what, []).append((start, start + seconds))
+
+    def away(self, what: str, now: float) -> bool:
+        """Whether it is away now."""
+        return any(start <= now < end for start, end in self._spans.get(what, []))
+
+    def seconds(self, start: float, end: float) -> float:
+        """How long anything was away in a stretch of time."""
+        spans = [span for spans in self._spans.values() for span in spans]
+        return sum(max(0.0, min(end, e) - max(start, s)) for s, e in spans)
+
+
+class SimClock:
+    """The hub's time."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def now(self) -> float:
+        return self._hub.now
+
+    def sleep(self, seconds: float) -> None:
+        self._hub.pause("sleep", seconds)
+
+
+class SimIds:
+    """Ids that the seed draws."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = random.Random(f"ids/{seed}")
+
+    def new(self, prefix: str) -> str:
+        return f"{prefix}-{self._rng.getrandbits(64):016x}"
+
+    def random_bytes(self, count: int) -> bytes:
+        # A proof writes a MiB; that it is random matters to hosts, of which none here guesses.
+        return self._rng.randbytes(min(count, 64))
+
+
+class SimStore:
+    """The memory store, which yields at each call, and now and then does not answer."""
+
+    def __init__(self, hub: Hub, weather: Weather, outages: Outages) -> None:
+        self._hub, self._weather, self._outages = hub, weather, outages
+        self._in_task = MemoryStore(pause=self._pause)
+        self.quiet = MemoryStore()
+        # One state, two doors: the world looks without time passing.
+        self.quiet.__dict__.update({k: v for k, v in self._in_task.__dict__.items() if k != "_pause"})
+
+    def _pause(self, call: str) -> None:
+        self._hub.pause(f"store.{call}")
+        if self._outages.away("store", self._hub.now) or self._hub.rng.random() < self._weather.store_away:
+            raise StoreUnavailable("the store does not answer")
+
+    def get(self, kind: Any, record_id: str) -> Any:
+        return self._in_task.get(kind, record_id)
+
+    def find(self, kind: Any, query: Any) -> Any:
+        return self._in_task.find(kind, query)
+
+    def transact(self, work: Callable[[Transaction], Any]) -> Any:
+        result = self._in_task.transact(work)
+        # The commit is done; here its answer may be lost, or the process may die before it hears.
+        self._hub.pause("store.committed", 0.0)
+        if self._hub.rng.random() < self._weather.commit_unknown:
+            raise StoreUnavailable("the commit's answer was lost")
+        return result
+
+
+class MarketTransport(httpx.BaseTransport):
+    """Carries the real adapter's requests to the simulated market; what is lost on the way is lost here."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        world, rng, weather = self._world, self._world.hub.rng, self._world.weather
+        path = request.url.path
+        world.hub.pause(f"market.{request.method} {path}", rng.expovariate(1 / 0.3))
+        if world.outages.away("market", world.hub.now) or rng.random() < weather.request_lost:
+            raise httpx.ConnectTimeout("lost on the way there")
+        if rng.random() < weather.server_error:
+            return httpx.Response(rng.choice([500, 502, 503]), text=rng.choice(["", "<html>oops</html>", "{"]))
+        if rng.random() < weather.too_frequent:
+            return httpx.Response(429, text="API requests too frequent: endpoint threshold=2.0")
+        answer = world.api.handle(
+            Request(
+                method=request.method,
+                path=path,
+                query=dict(parse_qsl(request.url.query.decode())),
+                body=request.content,
+                key=request.headers.get("Authorization", "").removeprefix("Bearer "),
+            ),
+            world.hub.now,
+        )
+        world.place()
+        world.hub.pause(f"market.answer {path}", rng.expovariate(1 / 0.05))
+        if answer.lost or rng.random() < weather.answer_lost:
+            raise httpx.ReadTimeout("lost on the way back")
+        body = answer.body
+        if path.startswith("/api/v1/instances"):
+            body = self._listing(body)
+        return httpx.Response(answer.status, content=body, headers={"Content-Type": answer.content_type})
+
+    def _listing(self, body: bytes) -> bytes:
+        rng, weather = self._world.hub.rng, self._world.weather
+        if rng.random() < weather.list_garbage:
+            return rng.choice([b"{}", b"null", b'{"success":false,"error":"internal"}', b'{"instances":null}'])
+        if rng.random() >= weather.list_lags:
+            return body
+        page = msgspec.json.decode(body)
+        newest = self._world.hub.now - rng.uniform(1.0, 45.0)
+        page["instances"] = [row for row in page["instances"] if row["start_date"] < newest]
+        page["instances_found"] = page["total_instances"] = len(page["instances"])
+        return msgspec.json.encode(page)
+
+
+class SimSession:
+    """A shell on one instance, which knows the few commands that proofs and destroys send."""
+
+    def __init__(self, world: World, instance: MarketInstance) -> None:
+        self._world, self._instance = world, instance
+        self._files = world.files.setdefault(instance.id, {})
+        self.host_key = f"ssh-ed25519 HOST{instance.id}"
+
+    def run(self, command: str, *, stdin: bytes = b"", timeout_seconds: float = 30.0) -> CommandResult:
+        self._world.hub.pause(f"shell.{command.split(' ')[0]}")
+        if not self._world.reachable(self._instance):
+            self._world.hub.pause("shell.timeout", timeout_seconds)
+            raise ShellUnreachable("the connection broke off")
+        return self._answer(command, stdin)
+
+    def _answer(self, command: str, stdin: bytes) -> CommandResult:
+        if command.startswith("mkdir "):
+            return _ok(b"")
+        if command.startswith("cat > "):
+            self._files[command.removeprefix("cat > ")] = stdin
+            return _ok(b"")
+        if command.startswith("cat -- "):
+            return _ok(self._files.pop(command.removeprefix("cat -- ").split(" && ")[0], b""))
+        if command.startswith("nvidia-smi "):
+            if not self._instance.gpu_works(self._world.hub.now):
+                return CommandResult(exit_status=9, stdout=b"NVIDIA-SMI has failed", stderr=b"")
+            model = next(m for m in MODELS if m.name == self._instance.ask.fields["gpu_name"])
+            shown = self._instance.shown_gpu or self._instance.ask.fields["gpu_name"]
+            count = int(self._instance.ask.fields["num_gpus"])
+            row = f"{shown}, {self._instance.ask.fields['gpu_ram']}, 550.54\n"
+            assert model is not None
+            return _ok(row.encode() * count)
+        if command.startswith("df "):
+            return _ok(b"Filesystem 1024-blocks Used Available Capacity Mounted\noverlay 1 1 99999999 1% /\n")
+        if command.startswith("if [ -e "):
+            return _ok("\n".join(sorted(self._files)).encode())
+        raise AssertionError(f"a command that the simulated machine does not know: {command}")
+
+    def close(self) -> None:
+        pass
+
+
+def _ok(stdout: bytes) -> CommandResult:
+    return CommandResult(exit_status=0, stdout=stdout, stderr=b"")
+
+
+class SimShell:
+    """SSH to the market's instances, by their endpoint."""
+
+    public_key = OUR_KEY
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def connect(self, endpoint: SshEndpoint, *, host_key: str | None, timeout_seconds: float = 10.0) -> SimSession:
+        self._world.hub.pause("shell.connect")
+        instance = next((i for i in self._world.market.ever() if i.endpoint == (endpoint.host, endpoint.port)), None)
+        if instance is None or not self._world.reachable(instance):
+            self._world.hub.pause("shell.timeout", timeout_seconds)
+            raise ShellUnreachable("timed out")
+        if not any(key.split()[:2] == OUR_KEY.split()[:2] for key in instance.keys.values()):
+            raise ShellRefused("no such key")
+        session = SimSession(self._world, instance)
+        if host_key is not None:
+            assert session.host_key == host_key
+        return session
+
+
+class SimBus:
+    """Delivers to workers: once, twice, late, or never; what fails is delivered again, a few times."""
+
+    ATTEMPTS = 5
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def publish(self, topic: str, message: Mapping[str, str]) -> None:
+        world = self._world
+        world.hub.pause(f"bus.publish {topic}")
+        rng, weather = world.hub.rng, world.weather
+        if world.outages.away("bus", world.hub.now):
+            raise BusUnavailable("the bus does not answer")
+        if rng.random() < weather.message_lost:
+            return
+        for _ in range(2 if rng.random() < weather.message_twice else 1):
+            delay = rng.uniform(30, 600) if rng.random() < weather.message_late else rng.expovariate(1 / 0.05)
+            world.hub.after(delay, lambda: self._deliver(message["operation_id"], 1))
+
+    def _deliver(self, operation_id: str, attempt: int) -> None:
+        world = self._world
+
+        def ended(error: Exception | None) -> None:
+            if error is not None and not world.expected(error):
+                world.defects.append(error)
+            if error is not None and attempt < self.ATTEMPTS:
+                world.hub.after(0.5 * 2**attempt, lambda: self._deliver(operation_id, attempt + 1))
+
+        world.hub.spawn(
+            f"work {operation_id}",
+            lambda: _run(world.ports, operation_id),
+            dies_at=world.death(),
+            ended=ended,
+        )
+
+
+def _run(ports: Ports, operation_id: str) -> None:
+    run_operation(ports, operation_id, WORKFLOWS)
+
+
+@dataclass
+class World:
+    """Everything of one history."""
+
+    seed: int
+    weather: Weather
+    hub: Hub = field(init=False)
+    deaths: Callable[[], int | None] | None = None
+    defects: list[Exception] = field(default_factory=list)
+    files: dict[int, dict[str, bytes]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.hub = Hub(self.seed)
+        self.outages = Outages()
+        self.market = Market(seed=self.seed, opened_at=self.hub.now)
+        self.api = Api(self.market, [KEY])
+        self.store = SimStore(self.hub, self.weather, self.outages)
+        clock = SimClock(self.hub)
+        transport = MarketTransport(self)
+        vast = Vast(KEY, "http://market", clock=clock, client=httpx.Client(transport=transport))
+        shell = SimShell(self)
+        self.ports = Ports(
+            store=self.store,
+            bus=SimBus(self),
+            providers={"vast": vast},
+            make_shell=lambda: shell,
+            clock=clock,
+            ids=SimIds(self.seed),
+            deployment=DEPLOYMENT,
+        )
+
+    def start_schedule(self) -> None:
+        """Cloud Scheduler: a sweep is started each minute, and may die like any invocation."""
+
+        def tick() -> None:
+            if not self.outages.away("scheduler", self.hub.now):
+                self.hub.spawn(
+                    "sweep",
+                    lambda: _sweep(self.ports),
+                    dies_at=self.death(),
+                    ended=lambda error: self._sweep_ended(error),
+                )
+            self.hub.after(60.0, tick)
+
+        tick()
+
+    def _sweep_ended(self, error: Exception | None) -> None:
+        if error is not None and not self.expected(error):
+            self.defects.append(error)
+
+    def death(self) -> int | None:
+        """At which port call the next invocation dies."""
+        if self.deaths is not None:
+            return self.deaths()
+        if self.hub.rng.random() < self.weather.dies:
+            return self.hub.rng.randint(1, 40)
+        return None
+
+    def expected(self, error: Exception) -> bool:
+        """Errors that the world itself caused; any other is a defect of the code under test."""
+        from dumont.domain.errors import Contention, StoreError
+
+        return isinstance(error, StoreError | Contention)
+
+    def reachable(self, instance: MarketInstance) -> bool:
+        """Whether an instance's SSH answers now."""
+        return instance.exists(self.hub.now) and instance.ssh_works(self.hub.now)
+
+    def place(self) -> None:
+        """Give each instance an address."""
+        for instance in self.market.live(self.hub.now):
+            if instance.endpoint is None:
+                self.market.place(instance.id, "127.0.0.1", 10_000 + instance.id - FIRST_INSTANCE_ID)
+
+    def calm(self) -> None:
+        """From now on nothing goes wrong any more."""
+        for name in Weather.__dataclass_fields__:
+            setattr(self.weather, name, 0.0)
+        self.hub.freeze_share = 0.0
+        self.market.faults.clear()
+        self.market.faults.rates = ()
+        self.deaths = lambda: None
+
+
+def _sweep(ports: Ports) -> None:
+    sweep_for(ports, seconds=55.0, every_seconds=7.0)
