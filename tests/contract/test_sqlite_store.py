@@ -17,31 +17,33 @@ from dumont.ports import Query, Transaction
 from tests.contract.stores import count, increment, machine, put
 from tests.contract.test_store_queries import CASES
 
-INCREMENT = """
+SCRIPT = """
 import sys
 from dumont.adapters.sqlite_store import SqliteStore
-from tests.contract.stores import increment
+from dumont.domain.records import Schedule
 
-print("ready", flush=True)
-sys.stdin.readline()
-store = SqliteStore(sys.argv[1])
-for _ in range(int(sys.argv[2])):
-    store.transact(increment)
-store.close()
-"""
-
-DIE_HALFWAY = """
-import sys
-from dumont.adapters.sqlite_store import SqliteStore
-from tests.contract.stores import increment, machine
-
-def work(transaction):
-    increment(transaction)
-    transaction.put(machine("half"))
+def ready():
     print("ready", flush=True)
     sys.stdin.readline()
 
-SqliteStore(sys.argv[1]).transact(work)
+def increment(transaction):
+    counter = transaction.get(Schedule, "counter") or Schedule(id="counter")
+    transaction.put(Schedule(id="counter", last_run_at=counter.last_run_at + 1))
+
+def half(transaction):
+    increment(transaction)
+    transaction.put(Schedule(id="half"))
+    ready()
+"""
+INCREMENT = f"""{SCRIPT}
+ready()
+store = SqliteStore(sys.argv[1])
+for _ in range(50):
+    store.transact(increment)
+store.close()
+"""
+DIE_HALFWAY = f"""{SCRIPT}
+SqliteStore(sys.argv[1]).transact(half)
 """
 
 MADE_FOR = {
@@ -74,31 +76,29 @@ def store(path: Path) -> Iterator[SqliteStore]:
     store.close()
 
 
-def start(script: str, *arguments: object) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
+def start(script: str, path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+
+
+def wait_until_ready(process: subprocess.Popen[str]) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    return process
 
 
 def test_processes_that_make_the_file_and_increment_at_once_lose_nothing(path: Path) -> None:
-    processes = [start(INCREMENT, path, 50) for _ in range(4)]
+    processes = [start(INCREMENT, path) for _ in range(5)]
+    for process in processes:
+        wait_until_ready(process)
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    store = SqliteStore(path)
-    for _ in range(50):
-        store.transact(increment)
     for process in processes:
         process.communicate(timeout=60)
-        assert process.returncode == 0
+    assert [process.returncode for process in processes] == [0] * 5
+    store = SqliteStore(path)
     assert count(store) == 250
     store.close()
 
@@ -106,9 +106,10 @@ def test_processes_that_make_the_file_and_increment_at_once_lose_nothing(path: P
 def test_a_process_killed_in_its_transaction_leaves_nothing_half_done(path: Path, store: SqliteStore) -> None:
     store.transact(increment)
     process = start(DIE_HALFWAY, path)
+    wait_until_ready(process)
     process.kill()
     process.communicate(timeout=10)
-    assert store.get(Machine, "half") is None
+    assert store.get(Schedule, "half") is None
     assert store.transact(increment) == 2
 
 

@@ -38,6 +38,9 @@ class Hub:
         self.after_event: Callable[[], None] = lambda: None
         self.freeze_share = 0.0
         """How often a task is suspended at a port call for longer than any lease."""
+        self.kill_at: int | None = None
+        """The port call, counted over all tasks but sweeps, at which whoever makes it dies."""
+        self.counted_calls = 0
         self.events = 0
         self.port_calls = 0
         self._heap: list[tuple[float, float, int, Callable[[], None]]] = []
@@ -89,7 +92,9 @@ class Hub:
             raise Died
         task.calls += 1
         self.port_calls += 1
-        if task.dies_at is not None and task.calls >= task.dies_at:
+        self.counted_calls += task.name != "sweep"
+        killed = task.name != "sweep" and self.counted_calls == self.kill_at
+        if killed or (task.dies_at is not None and task.calls >= task.dies_at):
             task.dead = True
             task.trace.append(f"died before {call}")
             raise Died

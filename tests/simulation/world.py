@@ -16,12 +16,14 @@ import msgspec
 
 from dumont.adapters.memory_store import MemoryStore
 from dumont.adapters.vast import Vast
+from dumont.adapters.vast_read import ssh_of
 from dumont.domain.errors import BusUnavailable, ShellRefused, ShellUnreachable, StoreUnavailable
 from dumont.domain.records import SshEndpoint
 from dumont.local.market.api import Api, Request
-from dumont.local.market.core import FIRST_INSTANCE_ID, Market
+from dumont.local.market.core import Market
 from dumont.local.market.gpu_models import MODELS
 from dumont.local.market.instance import Instance as MarketInstance
+from dumont.local.market.rows import instance_row
 from dumont.operations.runner import run_operation
 from dumont.operations.sweep import sweep_for
 from dumont.operations.workflows import WORKFLOWS
@@ -103,8 +105,8 @@ class SimIds:
 class SimStore:
     """The memory store, which yields at each call, and now and then does not answer."""
 
-    def __init__(self, hub: Hub, weather: Weather, outages: Outages) -> None:
-        self._hub, self._weather, self._outages = hub, weather, outages
+    def __init__(self, hub: Hub, weather: Weather, outages: Outages, committed: Callable[[], None]) -> None:
+        self._hub, self._weather, self._outages, self.committed = hub, weather, outages, committed
         self._in_task = MemoryStore(pause=self._pause)
         self.quiet = MemoryStore()
         # One state, two doors: the world looks without time passing.
@@ -124,6 +126,7 @@ class SimStore:
     def transact(self, work: Callable[[Transaction], Any]) -> Any:
         result = self._in_task.transact(work)
         # The commit is done; here its answer may be lost, or the process may die before it hears.
+        self.committed()
         self._hub.pause("store.committed", 0.0)
         if self._hub.rng.random() < self._weather.commit_unknown:
             raise StoreUnavailable("the commit's answer was lost")
@@ -156,7 +159,7 @@ class MarketTransport(httpx.BaseTransport):
             ),
             world.hub.now,
         )
-        world.place()
+        world.changed = True
         world.hub.pause(f"market.answer {path}", rng.expovariate(1 / 0.05))
         if answer.lost or rng.random() < weather.answer_lost:
             raise httpx.ReadTimeout("lost on the way back")
@@ -234,7 +237,7 @@ class SimShell:
 
     def connect(self, endpoint: SshEndpoint, *, host_key: str | None, timeout_seconds: float = 10.0) -> SimSession:
         self._world.hub.pause("shell.connect")
-        instance = next((i for i in self._world.market.ever() if i.endpoint == (endpoint.host, endpoint.port)), None)
+        instance = self._world.at_endpoint(endpoint)
         if instance is None or not self._world.reachable(instance):
             self._world.hub.pause("shell.timeout", timeout_seconds)
             raise ShellUnreachable("timed out")
@@ -295,6 +298,8 @@ class World:
     weather: Weather
     hub: Hub = field(init=False)
     deaths: Callable[[], int | None] | None = None
+    changed: bool = True
+    """Whether anything had an effect since the invariants were last looked at."""
     defects: list[Exception] = field(default_factory=list)
     files: dict[int, dict[str, bytes]] = field(default_factory=dict)
 
@@ -303,7 +308,7 @@ class World:
         self.outages = Outages()
         self.market = Market(seed=self.seed, opened_at=self.hub.now)
         self.api = Api(self.market, [KEY])
-        self.store = SimStore(self.hub, self.weather, self.outages)
+        self.store = SimStore(self.hub, self.weather, self.outages, self._change)
         clock = SimClock(self.hub)
         transport = MarketTransport(self)
         vast = Vast(KEY, "http://market", clock=clock, client=httpx.Client(transport=transport))
@@ -317,6 +322,9 @@ class World:
             ids=SimIds(self.seed),
             deployment=DEPLOYMENT,
         )
+
+    def _change(self) -> None:
+        self.changed = True
 
     def start_schedule(self) -> None:
         """Cloud Scheduler: a sweep is started each minute, and may die like any invocation."""
@@ -355,11 +363,13 @@ class World:
         """Whether an instance's SSH answers now."""
         return instance.exists(self.hub.now) and instance.ssh_works(self.hub.now)
 
-    def place(self) -> None:
-        """Give each instance an address."""
-        for instance in self.market.live(self.hub.now):
-            if instance.endpoint is None:
-                self.market.place(instance.id, "127.0.0.1", 10_000 + instance.id - FIRST_INSTANCE_ID)
+    def at_endpoint(self, endpoint: SshEndpoint) -> MarketInstance | None:
+        """The instance that the market says is there."""
+        now, market = self.hub.now, self.market
+        for instance in market.live(now):
+            if instance.phase(now).running and ssh_of(instance_row(instance, now, market.opened_at)) == endpoint:
+                return instance
+        return None
 
     def calm(self) -> None:
         """From now on nothing goes wrong any more."""

@@ -7,13 +7,14 @@ import os
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from dumont.adapters import encoding
 from dumont.adapters.store_rules import BufferedTransaction, ordering_field, unknown_operator
-from dumont.domain.errors import Contention, StoreUnavailable
+from dumont.domain.errors import Contention, StoreError, StoreUnavailable
 from dumont.domain.records import RECORDS, Record
 from dumont.ports import Query, Transaction
 
@@ -41,9 +42,12 @@ class SqliteStore:
     are synced to the disk: an intent to rent must outlive a power cut.
     """
 
-    def __init__(self, path: str | Path, *, busy_seconds: float = 10.0) -> None:
+    def __init__(
+        self, path: str | Path, *, busy_seconds: float = 10.0, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._path = str(path)
         self._busy_seconds = busy_seconds
+        self._monotonic = monotonic
         # SQLite's own waiting polls, with steps of up to 100 ms; threads of this process hand over at once instead.
         self._turn = threading.Lock()
         self._lock = threading.Lock()
@@ -51,6 +55,10 @@ class SqliteStore:
         self._owner_pid = os.getpid()
         self._tables: set[str] = set()
         self._closed = False
+        try:
+            self._make_wal()
+        except sqlite3.Error as error:
+            raise self._store_error(error) from error
         with self._connection() as connection:
             for kind in RECORDS:  # here, since making a table takes the write lock, and a read must never wait for it
                 self._ensure_table(connection, kind.collection)
@@ -119,13 +127,13 @@ class SqliteStore:
                 yield connection
             finally:
                 self._give_back(connection)
-        except sqlite3.OperationalError as error:
-            code = getattr(error, "sqlite_errorcode", None)
-            if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise Contention(f"the file was locked for {self._busy_seconds:g} s") from error
-            raise StoreUnavailable(f"SQLite: {error}") from error
-        except sqlite3.DatabaseError as error:
-            raise StoreUnavailable(f"SQLite: {error}") from error
+        except sqlite3.Error as error:
+            raise self._store_error(error) from error
+
+    def _store_error(self, error: sqlite3.Error) -> StoreError:
+        if _is_locked(error):
+            return Contention(f"the file was locked for {self._busy_seconds:g} s")
+        return StoreUnavailable(f"SQLite: {error}")
 
     def _take(self) -> sqlite3.Connection:
         with self._lock:
@@ -136,16 +144,27 @@ class SqliteStore:
                 self._idle, self._owner_pid = [], os.getpid()
             if self._idle:
                 return self._idle.pop()
-        connection = sqlite3.connect(
-            self._path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
-        )
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-        except sqlite3.Error:
-            connection.close()
-            raise
+        connection = self._connect(self._busy_seconds)
+        connection.execute("PRAGMA synchronous = FULL")
         return connection
+
+    def _connect(self, busy_seconds: float) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
+
+    def _make_wal(self) -> None:
+        """Put the file in WAL mode, where it stays."""
+        deadline = self._monotonic() + self._busy_seconds
+        while True:
+            # In steps on new connections: one that read the file just before another process put it in WAL mode
+            # waits for a lock that is never free again.
+            with contextlib.closing(self._connect(min(0.1, self._busy_seconds))) as connection:
+                try:
+                    connection.execute("PRAGMA journal_mode = WAL")
+                except sqlite3.OperationalError as error:
+                    if not _is_locked(error) or self._monotonic() > deadline:
+                        raise
+                else:
+                    return
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         with self._lock:
@@ -162,6 +181,11 @@ class SqliteStore:
         # Within a transaction that is rolled back the table goes again, so it is made again until it stays.
         if not connection.in_transaction:
             self._tables.add(collection)
+
+
+def _is_locked(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)  # an extended code: its low byte is the kind
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 class _SqliteTransaction(BufferedTransaction):

@@ -98,7 +98,8 @@ class ParamikoSession:
         timeout_seconds: float | None = None,
     ) -> int:
         """Run a command, handing its output over as it comes (stderr from another thread); its exit status, or −1
-        if a signal ended it. Raises `ShellUnreachable` if the connection breaks, or time (None: no bound) is up.
+        if a signal ended it. Raises `ShellUnreachable` if the connection breaks, or time (None: no bound) is up, and
+        whatever the two functions raise.
         """
         transport = self._transport
         ends = None if timeout_seconds is None else time.monotonic() + timeout_seconds
@@ -112,6 +113,9 @@ class ParamikoSession:
                     raise ShellUnreachable("the connection broke before the command ended")
                 channel.close()
                 return status
+        except _ReaderFailed as failed:
+            self.close()
+            raise failed.__cause__ or failed from None
         except BaseException:
             # Whatever stopped us (Ctrl-C included), a command half fed and half read is not to be gone on with.
             self.close()
@@ -257,7 +261,7 @@ def _pump(
     def drain_stderr() -> None:
         try:
             _drain(channel.recv_stderr, on_stderr)
-        except Exception as problem:  # noqa: BLE001 (raised below, in the thread that waits)
+        except (_ReaderFailed, SSHException, OSError) as problem:  # raised below, in the thread that waits
             failures.append(problem)
             channel.close()  # or the command would wait for ever for someone to read on
 
@@ -275,9 +279,16 @@ def _pump(
     return channel.recv_exit_status()
 
 
+class _ReaderFailed(Exception):
+    """Whoever takes the output raised its cause: not the host's failure, whatever its type."""
+
+
 def _drain(read: Callable[[int], bytes], hand_over: Callable[[bytes], object]) -> None:
     while piece := read(_PIECE_BYTES):
-        hand_over(piece)
+        try:
+            hand_over(piece)
+        except Exception as problem:
+            raise _ReaderFailed from problem
 
 
 def _feed(channel: paramiko.Channel, stdin: bytes) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import email.utils
 import os
+import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -46,12 +46,16 @@ class Client:
     """Calls to one API, with one key. `key` None takes DUMONT_API_KEY, else the file of credentials."""
 
     def __init__(self, url: str, key: str | None = None, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        # httpx imports its own command line, and with it all of rich, if it can; that is most of its import's time.
+        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # None: "cannot be imported"
         import httpx
 
         self.url = checked_url(url)
         self.clock_skew_seconds = 0.0
         """How far the server's clock is ahead of ours, to the second; for how long something has been going on."""
         key = key or os.environ.get("DUMONT_API_KEY") or read_key(self.url)
+        import ssl
+
         headers = {"Accept": "application/json", "User-Agent": "dumont-cli"}
         if key:
             headers["Authorization"] = f"Bearer {key}"
@@ -60,6 +64,8 @@ class Client:
             base_url=self.url,
             headers=headers,
             timeout=timeout_seconds,
+            # The certificates of all authorities take long to read, and without TLS nobody asks for them.
+            verify=True if self.url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             trust_env=not is_local(self.url),  # a proxy set for the internet must not swallow localhost
         )
 
@@ -169,6 +175,8 @@ class Client:
         )
 
     def _note_clock(self, response: httpx.Response) -> None:
+        import email.utils
+
         stated = email.utils.parsedate_tz(response.headers.get("date", ""))
         if stated is not None:
             ahead = email.utils.mktime_tz(stated) - time.time()

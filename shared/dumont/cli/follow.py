@@ -16,13 +16,15 @@ from dumont.cli.views import gpu_text, racer_names, seconds_between
 if TYPE_CHECKING:
     from rich.console import Group
 
+FIRST_POLL_SECONDS = 0.05
 POLL_SECONDS = 0.35
+"""Polls begin close together, for what is done at once, and drift apart to this."""
 SILENCE_SECONDS_MAX = 60.0
 """For how long polls may fail before following is given up: a restart of the API is no reason to stop watching."""
 STEPS_SHOWN = 12
 
 
-def follow(cli: Cli, client: Client, operation: Json, *, poll_seconds: float = POLL_SECONDS) -> Json:
+def follow(cli: Cli, client: Client, operation: Json) -> Json:
     """Poll an operation until it has ended, showing how it goes; its last view.
 
     Raises `CliError` if the API stays away, or if the user presses Ctrl-C: the operation goes on then, and the error
@@ -32,7 +34,7 @@ def follow(cli: Cli, client: Client, operation: Json, *, poll_seconds: float = P
     identifier = str(operation.get("id"))
     try:
         with show:
-            return _until_ended(client, operation, show, poll_seconds)
+            return _until_ended(client, operation, show)
     except KeyboardInterrupt:
         raise CliError(
             f"you stopped watching; operation {identifier} goes on",
@@ -42,14 +44,16 @@ def follow(cli: Cli, client: Client, operation: Json, *, poll_seconds: float = P
         ) from None
 
 
-def _until_ended(client: Client, operation: Json, show: _Silent, poll_seconds: float) -> Json:
+def _until_ended(client: Client, operation: Json, show: _Silent) -> Json:
     heard_at = time.monotonic()
+    poll_seconds = FIRST_POLL_SECONDS
     identifier = str(operation.get("id"))
     while True:
         show.update(operation)
         if operation.get("state") != "running":
             return operation
         time.sleep(poll_seconds)
+        poll_seconds = min(POLL_SECONDS, poll_seconds * 1.5)
         try:
             operation = client.operation(identifier)
             heard_at = time.monotonic()
@@ -99,15 +103,16 @@ def event_lines(before: Json | None, now: Json) -> list[str]:
     known_ids = {identifier for identifier, _ in known}
     dated: list[tuple[float, str]] = []
     for instance in now.get("instances") or []:
-        name = names.get(str(instance.get("id")), "?")
+        name = names.get(str(instance.get("id")))
+        rental = f"rental {name}" if name else "the rental"
         state = instance.get("state")
-        if instance.get("id") not in known_ids:
+        if name and instance.get("id") not in known_ids:
             offer = instance.get("offer") or {}
             where = f"{gpu_text(offer)} in {text_of(offer.get('region'))} at {money(offer.get('gpu_usd_per_hour'))}/h"
-            dated.append((instance.get("intended_at") or started, f"rental {name}: {where}"))
+            dated.append((instance.get("intended_at") or started, f"{rental}: {where}"))
         if state == "gone" and (instance.get("id"), state) not in known:
             reason = (instance.get("problem") or {}).get("detail") or ""
-            text = f"rental {name}: gone, as its provider confirms" + (f" ({reason})" if reason else "")
+            text = f"{rental}: gone, as its provider confirms" + (f" ({reason})" if reason else "")
             dated.append((instance.get("gone_at") or started, text))
     already = len((before or {}).get("steps") or [])
     for step in (now.get("steps") or [])[already:]:
@@ -206,7 +211,7 @@ def picture(operation: Json, now: float) -> Group:
         state = str(instance.get("state"))
         until = instance.get("gone_at") or now
         rentals.add_row(
-            Text(names.get(str(instance.get("id")), "?"), style="bold"),
+            Text(names.get(str(instance.get("id")), ""), style="bold"),
             gpu_text(offer),
             text_of(offer.get("region")),
             f"{money(offer.get('gpu_usd_per_hour'))}/h",

@@ -62,6 +62,7 @@ def wants_json(arguments: Sequence[str]) -> bool:
 
 
 @click.group(
+    name="dumont",
     cls=DumontGroup,
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},

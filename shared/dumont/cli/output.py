@@ -140,8 +140,13 @@ def show_error(error: CliError, *, as_json: bool) -> None:
 
 
 def money(amount: object, digits: int = 4) -> str:
-    """USD, by default to the hundredth of a cent; what is not known is a dash, and not zero."""
-    return f"${amount:.{digits}f}" if isinstance(amount, int | float) else UNKNOWN
+    """USD, by default to the hundredth of a cent; what is not known is a dash, and what is too little to show is not
+    shown as nothing.
+    """
+    if not isinstance(amount, int | float):
+        return UNKNOWN
+    least = 10.0**-digits
+    return f"<${least:.{digits}f}" if 0 < amount < least / 2 else f"${amount:.{digits}f}"
 
 
 def number(value: object, digits: int = 0, unit: str = "") -> str:

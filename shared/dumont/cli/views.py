@@ -94,8 +94,12 @@ def operation_row(operation: Json) -> list[str]:
 
 
 def racer_names(operation: Json) -> dict[str, str]:
-    """A letter for each of an operation's rentals, by the order in which they were asked for."""
+    """A letter for each of an operation's rentals, by the order in which they were asked for; none if it is alone,
+    as after a race, where it had another letter.
+    """
     instances = sorted(operation.get("instances") or [], key=lambda i: i.get("intended_at") or 0.0)
+    if len(instances) < 2 and operation.get("kind") not in (None, "provision"):
+        return {}
     return {str(instance.get("id")): _letters(place) for place, instance in enumerate(instances)}
 
 

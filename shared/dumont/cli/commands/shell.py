@@ -19,10 +19,8 @@ from dumont.cli.commands.completing import MachineName
 from dumont.cli.errors import CONFLICT, FAILED, UNREACHABLE, CliError, Json
 from dumont.cli.output import Cli, common_options
 
-_PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
-
-@click.command(context_settings=_PASSED_ON)
+@click.command()
 @click.argument("name", type=MachineName())
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @common_options
@@ -30,7 +28,7 @@ def ssh(cli: Cli, name: str, command: tuple[str, ...]) -> int:
     """Open a shell on a machine.
 
     With a COMMAND that is run instead, on a terminal of its own if there is one here.
-    Options come before NAME. Uses OpenSSH's client where there is one.
+    Put -- before it: `dumont ssh trainer -- htop`. Uses OpenSSH's client where there is one.
     """
     machine = _reachable(cli, name)
     client = shutil.which("ssh")
@@ -45,7 +43,7 @@ def ssh(cli: Cli, name: str, command: tuple[str, ...]) -> int:
     return _run(machine, command, sys.stdout.buffer, sys.stderr.buffer)
 
 
-@click.command(context_settings=_PASSED_ON)
+@click.command()
 @click.argument("name", type=MachineName())
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @common_options
@@ -53,8 +51,8 @@ def run(cli: Cli, name: str, command: tuple[str, ...]) -> int:
     """Run a command on a machine.
 
     Its output comes as it is written, and its exit status is passed on.
-    Options come before NAME. Arguments reach the command as they are: `dumont run trainer -- echo "a b"`. A single
-    argument is a line for the machine's shell: `dumont run trainer -- 'cd workspace && ls | wc -l'`.
+    Put -- before it; arguments reach it as they are: `dumont run trainer -- echo "a b"`. A single argument is a line
+    for the machine's shell: `dumont run trainer -- 'cd workspace && ls | wc -l'`.
     """
     machine = _reachable(cli, name)
     if not cli.as_json:

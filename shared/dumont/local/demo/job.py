@@ -182,6 +182,7 @@ class Job:
             operation = follow(self._cli, self._client, accepted.get("operation") or {})
             self._look()
         code = (operation.get("problem") or {}).get("code")
+        self._cli.note("    refused, as it must be: nothing that a user has is destroyed unasked")
         self.check(
             "a workspace with files in it is not destroyed unasked",
             operation.get("state") == "failed" and code == "workspace_not_empty" and self._state() == "running",

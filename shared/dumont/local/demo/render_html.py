@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
 
-from dumont.local.demo.report import BETWEEN, Report, rounded_to_sum
+from dumont.local.demo.report import BETWEEN, Report, headline_usd, rounded_to_sum
 from dumont.local.demo.timeline_svg import NARROW, WIDE, timeline
 
 _LEGEND = ("rent", "boot", "proof", "serve", "release")
@@ -49,7 +49,7 @@ def _tiles(report: Report) -> str:
     passed = sum(check.ok for check in report.checks)
     tiles = [
         (f"{report.total_seconds:.1f} s", "from search to confirmed gone", ""),
-        (f"${report.total_cost_usd:.4f}", f"all {len(report.rentals)} rentals of the race", ""),
+        (headline_usd(report.total_cost_usd), f"all {len(report.rentals)} rentals of the race", ""),
         (f"{passed} of {len(report.checks)}", "checks passed", "good" if report.ok else "bad"),
     ]
     if report.gpu_usd_per_gpu_hour is not None:

@@ -7,7 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dumont.local.demo.report import BETWEEN, Report, rounded_to_sum
+from dumont.local.demo.report import BETWEEN, Report, headline_usd, rounded_to_sum
 
 BAR_CELLS = 30
 PHASES = {
@@ -34,7 +34,7 @@ def render(report: Report, *, paths: tuple[str, ...] = ()) -> RenderableType:
     verdict = "every check passed" if report.ok else "SOME CHECKS FAILED"
     head = Text.assemble(
         ("Dumont demo report", "bold"),
-        f"  {report.total_seconds:.2f} s, ${report.total_cost_usd:.4f}, ",
+        f"  {report.total_seconds:.2f} s, {headline_usd(report.total_cost_usd)}, ",
         (verdict, "bold green" if report.ok else "bold red"),
     )
     parts: list[RenderableType] = [

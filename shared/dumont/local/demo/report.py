@@ -272,6 +272,11 @@ def _adds_up(steps: Sequence[Step], rentals: Sequence[Rental], recording: Record
     return Check(name="the report's figures add up", ok=ok, seen=seen)
 
 
+def headline_usd(amount: float) -> str:
+    """A total: to the hundredth of a cent, or to the millionth of a USD where that would say next to nothing."""
+    return f"${amount:.4f}" if amount >= 0.01 else f"${amount:.6f}"
+
+
 def rounded_to_sum(values: Sequence[float], digits: int) -> list[float]:
     """The values rounded so that they add up to their rounded sum: the largest remainders are rounded up.
 

@@ -21,7 +21,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     long_names: bool = True
 
 
-WIDE = Layout(css_class="wide", width=900, labels=150, figures=112)
+WIDE = Layout(css_class="wide", width=900, labels=165, figures=112)
 NARROW = Layout(css_class="narrow", width=380, labels=114, figures=52, ticks=3, long_names=False)
 
 

@@ -85,8 +85,8 @@ def catalogue(seed: int = 0) -> tuple[Ask, ...]:
     rng = random.Random(f"catalogue/{seed}")
     asks = [_anchor(rng)]
     for model in MODELS:
-        asks.extend(_make(rng, model, count, len(asks) + n) for n, count in enumerate([1] * model.singles))
-        asks.extend(_make(rng, model, count, len(asks) + n) for n, count in enumerate(model.several))
+        for num_gpus in (*[1] * model.singles, *model.several):
+            asks.append(_make(rng, model, num_gpus, len(asks)))
     return tuple(asks)
 
 

@@ -37,6 +37,7 @@ from dumont.local.market.instance import LABEL_LENGTH_MOST, Instance, read_order
 from dumont.local.market.lifecycle import OFFLINE, RUNNING, STOPPED, Durations, Phase, Timeline
 from dumont.local.market.offers import Offers
 from dumont.local.market.refusals import Refused, invalid_args, no_such_instance, offer_gone, out_of_credit
+from dumont.local.market.ssh_keys import SshKeys
 
 FIRST_INSTANCE_ID = 30_000_001
 WITHDRAWN_SECONDS = 300.0
@@ -67,7 +68,7 @@ class Market:
         self.opened_at = opened_at
         self.offers = Offers(catalogue(seed) if asks is None else asks, opened_at)
         self.faults = Faults(fault_rates)
-        self.account_keys: dict[int, tuple[str, float]] = {}
+        self.ssh_keys = SshKeys()
         self._real_machines = real_machines
         self._time_scale = time_scale
         self._durations = durations or Durations()
@@ -76,7 +77,6 @@ class Market:
         self._open: dict[int, Instance] = {}
         self._rented_times: dict[int, int] = {}
         self._settled_until = opened_at
-        self._next_key_id = 1
         self._rng = random.Random(f"market/{seed}")
 
     # --- Offers ---------------------------------------------------------------------------------------------------
@@ -135,8 +135,8 @@ class Market:
             container_key=f"{rng.getrandbits(256):064x}",
             gpu_usd_per_hour=ask.gpu_usd_per_hour if order.bid_usd_per_hour is None else order.bid_usd_per_hour,
             bid_usd_per_hour=order.bid_usd_per_hour,
-            keys={key_id: key for key_id, (key, _) in self.account_keys.items()},
-            endpoint=None if self._real_machines else nowhere,
+            keys=self.ssh_keys.current(),
+            nowhere=None if self._real_machines else nowhere,
             settled_until=now,
         )
         self._instances[instance.id] = self._open[instance.id] = instance
@@ -210,6 +210,10 @@ class Market:
         else:
             instance.timeline.replan(now, stopped)
 
+    def attach_key(self, instance_id: int, public_key: str, now: float) -> int:
+        """Let a public key into an instance; answers with the key's id."""
+        return self.ssh_keys.attach(self.instance(instance_id, now), public_key)
+
     def reboot(self, instance_id: int, now: float, *, status: str = "rebooting") -> None:
         """Stop and start the container without giving the GPU up. `recycling` also pulls its image again."""
         instance = self.instance(instance_id, now)
@@ -252,29 +256,6 @@ class Market:
             self.start(instance_id, now)
         return price
 
-    # --- SSH keys -------------------------------------------------------------------------------------------------
-
-    def add_account_key(self, key: str, now: float) -> int:
-        """Keep a public key for instances to come; answers with its id. The same key again is the same id."""
-        known = next((key_id for key_id, (held, _) in self.account_keys.items() if held == key), None)
-        key_id = known or self._key_id(key)
-        self.account_keys[key_id] = (key, now)
-        return key_id
-
-    def attach_key(self, instance_id: int, key: str, now: float) -> int:
-        """Let a public key into an instance; answers with its id. Attaching it twice is attaching it once."""
-        instance = self.instance(instance_id, now)
-        key_id = next((key_id for key_id, held in instance.keys.items() if held == key), None) or self._key_id(key)
-        instance.keys[key_id] = key
-        return key_id
-
-    def _key_id(self, key: str) -> int:
-        held = {key: key_id for key_id, (key, _) in self.account_keys.items()}
-        if key in held:
-            return held[key]
-        self._next_key_id += 1
-        return self._next_key_id - 1
-
     # --- Money and time -------------------------------------------------------------------------------------------
 
     def credit_usd(self, now: float) -> float:
@@ -313,7 +294,9 @@ class Market:
         start = self._settled_until
         if now > start and self._open:
             instances = list(self._open.values())
-            if self._credit_usd > 0:
+            # Most calls need no more than this bound to see that the credit lasts.
+            most_usd = sum(i.gpu_usd_per_hour + i.storage_usd_per_hour for i in instances) * (now - start) / 3600.0
+            if 0 < self._credit_usd <= most_usd:
                 moment = billing.exhausted_at(instances, self._credit_usd, start, now)
                 if moment is not None:
                     self._credit_usd -= billing.settle(instances, moment)

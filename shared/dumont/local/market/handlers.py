@@ -212,38 +212,31 @@ class Handlers:
 
     def detach_key(self, *, now: float, id: int, key_id: int, **_: Any) -> Json:  # noqa: A002
         """DELETE /instances/{id}/ssh/{key_id}/"""
-        if self._market.instance(id, now).keys.pop(key_id, None) is None:
-            raise Refused(404, "no_such_ssh_key", "SSH key not found.")
+        self._market.ssh_keys.detach(self._market.instance(id, now), key_id)
         return {"success": True, "msg": "SSH key removed from instance."}
 
     def account_keys(self, **_: Any) -> list[Json]:
         """GET /ssh/"""
-        return [self._shown_key(key_id) for key_id in self._market.account_keys]
+        return [self._shown_key(key_id) for key_id in self._market.ssh_keys.held]
 
     def add_account_key(self, *, now: float, body: Body, **_: Any) -> Json:
         """POST /ssh/"""
-        key_id = self._market.add_account_key(public_key(body), now)
+        key_id = self._market.ssh_keys.add(public_key(body), now)
         shown = self._shown_key(key_id)
         return {"success": True, "key": {**shown, "public_key": shown["key"]}}
 
     def change_account_key(self, *, now: float, body: Body, id: int, **_: Any) -> Json:  # noqa: A002
         """PUT /ssh/{id}/"""
-        self._known_key(id)
-        self._market.account_keys[id] = (public_key(body), now)
+        self._market.ssh_keys.change(id, public_key(body), now)
         return {"success": True, "key": self._shown_key(id)}
 
     def delete_account_key(self, *, id: int, **_: Any) -> Json:  # noqa: A002
         """DELETE /ssh/{id}/"""
-        self._known_key(id)
-        del self._market.account_keys[id]
+        self._market.ssh_keys.delete(id)
         return {"success": True}
 
-    def _known_key(self, key_id: int) -> None:
-        if key_id not in self._market.account_keys:
-            raise Refused(404, "no_such_ssh_key", "SSH key not found.")
-
     def _shown_key(self, key_id: int) -> Json:
-        key, created_at = self._market.account_keys[key_id]
+        key, created_at = self._market.ssh_keys.held[key_id]
         created = datetime.datetime.fromtimestamp(created_at, datetime.UTC).isoformat()
         return {"id": key_id, "user_id": USER_ID, "key": key, "created_at": created, "deleted_at": None}
 
@@ -264,7 +257,7 @@ class Handlers:
             "credit": credit,
             "can_pay": credit > 0,
             "has_billing": True,
-            "ssh_key": next((key for key, _ in self._market.account_keys.values()), ""),
+            "ssh_key": next((key for key, _ in self._market.ssh_keys.held.values()), ""),
             "sid": "simulated",
         }
 

@@ -133,7 +133,9 @@ class Instance:
     keys: dict[int, str] = field(default_factory=dict)
     """The SSH keys that are attached, by their ids."""
     endpoint: tuple[str, int] | None = None
-    """Where its SSH server answers; None where there is no real machine."""
+    """Where its SSH server answers, once somebody has said so."""
+    nowhere: tuple[str, int] | None = None
+    """An address that looks like one, for as long as there is no other."""
     ssh_dead_from: float | None = None
     no_gpu_from: float | None = None
     shown_gpu: str | None = None

@@ -42,15 +42,14 @@ def page(rows: list[dict[str, Any]], query: Mapping[str, str]) -> dict[str, Any]
     order = _order(_json(query, "order_by", []), rows)
     sorted_rows = filters.ordered(matching, order)
     limit = _limit(query.get("limit"))
-    start = _start(sorted_rows, order, query["after_token"]) if query.get("after_token") else 0
-    shown = sorted_rows[start : start + limit]
-    more = start + limit < len(sorted_rows)
+    rest = _after(sorted_rows, order, query["after_token"]) if query.get("after_token") else sorted_rows
+    shown = rest[:limit]
     return {
         "success": True,
         "instances_found": len(shown),
         "total_instances": len(matching),
         "label_counts": dict(Counter(row["label"] or "" for row in matching)),
-        "next_token": _token(shown[-1], order) if more and shown else None,
+        "next_token": _token(shown[-1], order) if len(rest) > limit else None,
         "instances": _columns(shown, _json(query, "select_cols", ["*"])),
     }
 
@@ -93,15 +92,15 @@ def _token(row: Mapping[str, Any], order: list[tuple[str, bool]]) -> str:
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
 
 
-def _start(rows: list[dict[str, Any]], order: list[tuple[str, bool]], token: str) -> int:
-    """Where the page after the token begins. By the last row's values, so that rows that go meanwhile shift nothing."""
+def _after(rows: list[dict[str, Any]], order: list[tuple[str, bool]], token: str) -> list[dict[str, Any]]:
+    """The rows after the token's. By that row's values, so that rows that go meanwhile shift nothing."""
     try:
         values = json.loads(base64.urlsafe_b64decode(token))["values"]
         last = {column: values[column] for column, _ in order}
     except (binascii.Error, UnicodeDecodeError, ValueError, KeyError, TypeError):
         raise Refused(400, "invalid_token", "Invalid after_token.") from None
     marked = filters.ordered([*(row for row in rows if row["id"] != last["id"]), last], order)
-    return next(index for index, row in enumerate(marked) if row is last)
+    return marked[next(index for index, row in enumerate(marked) if row is last) + 1 :]
 
 
 def _columns(rows: list[dict[str, Any]], columns: list[Any]) -> list[dict[str, Any]]:

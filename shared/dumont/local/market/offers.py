@@ -62,8 +62,8 @@ class Offers:
             self._fields.__contains__,
         )
         # What never changes is looked at first: most offers need no row then.
-        fixed = [w for w in wanted if w[0] not in OFFER_FIELDS_COMPUTED]
-        computed = [w for w in wanted if w[0] in OFFER_FIELDS_COMPUTED]
+        fixed = [w for w in wanted if OFFER_ALIASES.get(w[0], w[0]) not in OFFER_FIELDS_COMPUTED]
+        computed = [w for w in wanted if OFFER_ALIASES.get(w[0], w[0]) in OFFER_FIELDS_COMPUTED]
         storage_gb = _number_or(query.get("allocated_storage"), DEFAULT_STORAGE_GB)
         rows = []
         for ask in self._asks.values():

@@ -103,9 +103,8 @@ def instance_row(instance: Instance, now: float, opened_at: float) -> dict[str, 
     """An instance as `show instance` has it. `ports` is there only while it runs."""
     ask, order, phase = instance.ask, instance.order, instance.phase(now)
     running_since = instance.timeline.running_since(now)
-    host, port = instance.endpoint or (None, None)
-    # A name is that of Vast.ai's proxy; a real machine is reached directly, at its address.
-    direct = host is not None and not host.endswith(".vast.ai")
+    host, port = instance.endpoint or instance.nowhere or (None, None)
+    direct = instance.endpoint is not None
     gpu_usd, disk_usd = instance.gpu_usd_per_hour, instance.storage_usd_per_hour
     fields = ask.fields
     row: dict[str, Any] = {

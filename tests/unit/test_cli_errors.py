@@ -1,0 +1,131 @@
+"""How the command line fails: by a documented status, in words that help, without a traceback, in JSON if asked."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.contract.scripted_http import Said, said
+from tests.unit.cli_world import KEY, World, machine, output, problem
+
+
+def nobody() -> str:
+    """A URL of this machine at which nobody answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://localhost:{probe.getsockname()[1]}"
+
+
+def test_without_a_local_cloud_it_says_how_to_start_one(api: World) -> None:
+    url = nobody()
+    result = api.run("ls", "--url", url)
+    assert result.exit_code == 3
+    assert result.stderr == (
+        f"error: no local cloud answers at {url}\n  next: start it with `dumont local up`, or set DUMONT_URL\n"
+    )
+    told = output(api.run("ls", "--url", url, "--json"))
+    assert told["code"] == "unreachable"
+    assert "dumont local up" in told["hint"]
+
+
+@pytest.mark.parametrize(
+    ("status", "exit_code"),
+    [(400, 2), (401, 3), (403, 3), (404, 4), (405, 2), (409, 5), (413, 2), (429, 3), (500, 3), (503, 3)],
+)
+def test_each_status_of_the_api_has_its_exit_status(api: World, status: int, exit_code: int) -> None:
+    api.says("GET /machines", problem(status, "some_code", "what happened", hint="what to do"))
+    result = api.run("ls")
+    assert result.exit_code == exit_code
+    assert result.stdout == ""
+    assert "error: what happened" in result.stderr
+    assert "next: what to do" in result.stderr
+
+
+def test_a_problem_goes_to_stdout_whole_with_json(api: World) -> None:
+    api.says("GET /machines", problem(400, "invalid_input", "too low", field="limit", request_id="req-1"))
+    told = output(api.run("ls", "--json"))
+    assert told["status"] == 400
+    assert told["request_id"] == "req-1"
+    assert told["field"] == "limit"
+
+
+def test_the_field_at_fault_is_named(api: World) -> None:
+    api.says("GET /search", problem(400, "invalid_input", "must be above 0", field="max_price_usd_per_hour"))
+    assert "error: max_price_usd_per_hour: must be above 0" in api.run("search", "--max-price", "-1").stderr
+
+
+def test_what_is_not_dumont_is_recognised(api: World) -> None:
+    api.says("GET /machines", Said(200, b"<html>hello</html>"))
+    result = api.run("ls")
+    assert result.exit_code == 3
+    assert "it is not Dumont" in result.stderr
+    api.says("GET /machines", Said(502, b"bad gateway"))
+    assert "is in trouble" in api.run("ls").stderr
+
+
+def test_a_lost_answer_to_a_change_is_not_sent_again(api: World) -> None:
+    api.says("POST /provision", Said(200, None))
+    result = api.run("up", "trainer")
+    assert result.exit_code == 3
+    assert "it may have been taken all the same: look with `dumont ls` first" in result.stderr
+    assert len(api.asked) == 1
+
+
+@pytest.mark.parametrize("url", ["ftp://host", "http://", "http://me:secret@host", "http://host:99999"])
+def test_a_url_that_is_none_is_refused(api: World, url: str) -> None:
+    result = api.run("ls", "--url", url)
+    assert result.exit_code == 2
+    assert "is not the URL of an API" in result.stderr
+
+
+def test_wrong_usage_is_status_2_in_json_too(api: World) -> None:
+    assert api.run("show").exit_code == 2
+    assert api.run("nonsense").exit_code == 2
+    told = output(api.run("show", "--json"))
+    assert told["code"] == "usage"
+    assert "NAME" in told["detail"]
+
+
+def test_the_key_comes_from_the_environment_or_else_from_the_file(api: World) -> None:
+    api.says("GET /machines", {"machines": [machine()]})
+    without = api.run("ls", key=None)
+    assert without.exit_code == 3
+    assert "set DUMONT_API_KEY" in without.stderr
+    folder = api.folder / "config" / "dumont"
+    folder.mkdir(parents=True)
+    (folder / "credentials.json").write_text(f'{{"{api.url.replace("127.0.0.1", "localhost")}": "{KEY}"}}')
+    assert api.run("ls", key=None).exit_code == 0
+    assert api.run("ls", key="dmt_wrong").exit_code == 3
+
+
+def test_a_defect_of_ours_is_no_traceback_either(tmp_path: Path) -> None:
+    code = "import sys, dumont.cli.main as m; m.cli.main = lambda: 1 / 0; m.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "a defect in dumont itself: ZeroDivisionError" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_said_plainly(api: World) -> None:
+    (api.folder / "config").write_text("a file where a folder should be")
+    result = api.run("up", "trainer")
+    assert result.exit_code == 1
+    assert "error: this machine refused it" in result.stderr
+
+
+def test_an_answer_with_nothing_in_it_breaks_nothing(api: World) -> None:
+    empty = said(200, {})
+    for request in ("/search", "/machines", "/machines/x", "/machines/x/logs", "/operations", "/operations/y"):
+        api.says(f"GET {request}", empty)
+    for command in (["search"], ["ls"], ["show", "x"], ["logs", "x"], ["operations"], ["operation", "y"]):
+        result = api.run(*command)
+        assert result.exit_code == 0, (command, result.output)
+
+
+def test_nothing_is_coloured_in_a_pipe(api: World) -> None:
+    api.says("GET /machines", {"machines": [machine()]})
+    assert "\x1b" not in api.run("ls").output
