@@ -26,11 +26,14 @@ CALL_SECONDS_MAX = 45.0
 
 
 class Where(msgspec.Struct, frozen=True):
-    """One condition of a query: `field` (a top-level field of the record), an operator (== or <=), a value."""
+    """One condition of a query: `field` (a top-level field of the record), an operator (==, <= or in), a value.
+
+    The value of `in` is a tuple of at most 30 (Firestore's limit); the record's field is one of them.
+    """
 
     field: str
     op: str
-    value: str | int | float | bool
+    value: str | int | float | bool | tuple[int, ...]
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):

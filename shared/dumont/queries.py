@@ -6,18 +6,16 @@ from dumont.domain.records import SHARDS, InstanceState
 from dumont.ports import Query, Where
 
 
-def due(shard: int, now: float, *, limit: int = 200) -> Query:
-    """Of operations or machines: those of one shard whose deadline has passed, longest overdue first."""
+def due(now: float, *, limit: int = 500) -> Query:
+    """Of operations or machines: those whose deadline has passed, longest overdue first.
+
+    One query over all shards: an idle sweep costs one read, however many shards there are.
+    """
     return Query(
-        where=(Where("shard", "==", shard), Where("deadline", "<=", now)),
+        where=(Where("shard", "in", tuple(range(SHARDS))), Where("deadline", "<=", now)),
         order_by="deadline",
         limit=limit,
     )
-
-
-def all_due(now: float) -> list[Query]:
-    """`due` for each shard."""
-    return [due(shard, now) for shard in range(SHARDS)]
 
 
 def instances_of_machine(machine: str) -> Query:

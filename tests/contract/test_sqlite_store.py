@@ -47,8 +47,6 @@ SqliteStore(sys.argv[1]).transact(half)
 """
 
 MADE_FOR = {
-    "due operations of a shard",
-    "due machines of a shard",
     "open instances of a machine",
     "instances of an operation",
     "instances rented by an operation",
@@ -60,7 +58,7 @@ MADE_FOR = {
     "a machine's ledger",
 }
 """The queries whose order comes from an index too."""
-SORTED = {"the first few that are due", "instances that a machine ever had"}
+SORTED = {"due operations", "due machines", "the first few that are due", "instances that a machine ever had"}
 """The queries that may sort the few records that an index found."""
 
 

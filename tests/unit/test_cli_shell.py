@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def keys() -> tuple[str, str]:
 @pytest.fixture(scope="module")
 def server(keys: tuple[str, str]) -> Iterator[tuple[SshEndpoint, str]]:
     """An SSH server that lets the key in, and the host key that it shows."""
-    with InProcessServer(keys[1], ("ssh-ed25519",)) as endpoint:
+    with InProcessServer(keys[1], ("ed25519",)) as endpoint:
         with ParamikoShell(keys[0]).connect(endpoint, host_key=None) as session:
             shown = session.host_key
         yield endpoint, shown
@@ -85,15 +86,13 @@ def test_in_json_the_output_is_told_with_the_status(reachable: World) -> None:
 
 
 def output_of(done: subprocess.CompletedProcess[str]) -> object:
-    import json
-
     return json.loads(done.stdout)
 
 
 def test_another_host_key_than_the_pinned_one_stops_it(reachable: World) -> None:
     endpoint = reachable.answers["GET /machines/trainer"][0]
     stranger = generate_key()[1]
-    view = __import__("json").loads(endpoint.body or b"{}")["machine"]
+    view = json.loads(endpoint.body or b"{}")["machine"]
     reachable.says("GET /machines/trainer", {"machine": {**view, "host_key": stranger}})
     done = dumont(reachable, "run", "trainer", "--", "echo hello")
     assert done.returncode == 1

@@ -49,6 +49,7 @@ _TRANSIENT = (
 _OPERATORS = {
     "==": types.StructuredQuery.FieldFilter.Operator.EQUAL,
     "<=": types.StructuredQuery.FieldFilter.Operator.LESS_THAN_OR_EQUAL,
+    "in": types.StructuredQuery.FieldFilter.Operator.IN,
 }
 
 _CHANNEL_OPTIONS = [  # those of `firestore.Client`

@@ -130,6 +130,9 @@ def _passes(record: Record, query: Query, order_by: str | None) -> bool:
         elif where.op == "<=":
             if not value <= where.value:
                 return False
+        elif where.op == "in" and isinstance(where.value, tuple):
+            if value not in where.value:
+                return False
         else:
             raise unknown_operator(where.op)
     return True

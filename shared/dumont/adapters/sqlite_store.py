@@ -228,12 +228,17 @@ def _table_statements(collection: str) -> list[str]:
 
 def select(collection: str, query: Query) -> tuple[str, list[str | int | float | bool]]:
     """The query as SQL with its values."""
-    conditions, values = [], []
+    conditions: list[str] = []
+    values: list[str | int | float | bool] = []
     for where in query.where:
-        if where.op not in ("==", "<="):
+        if where.op == "in" and isinstance(where.value, tuple):
+            conditions.append(f"{_field(where.field)} IN ({', '.join('?' * len(where.value))})")
+            values += where.value
+        elif where.op in ("==", "<=") and not isinstance(where.value, tuple):
+            conditions.append(f"{_field(where.field)} {'=' if where.op == '==' else '<='} ?")
+            values.append(where.value)
+        else:
             raise unknown_operator(where.op)
-        conditions.append(f"{_field(where.field)} {'=' if where.op == '==' else '<='} ?")
-        values.append(where.value)
     order_by = ordering_field(query)
     direction = "DESC" if query.descending else "ASC"
     order = f"id {direction}"

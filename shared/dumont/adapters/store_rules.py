@@ -82,4 +82,4 @@ def ordering_field(query: Query) -> str | None:
 
 def unknown_operator(op: str) -> ValueError:
     """The error for an operator that no query of ours has."""
-    return ValueError(f"a query has == and <=, not {op!r}")
+    return ValueError(f"a query has ==, <= and in (with a tuple), not {op!r}")

@@ -28,8 +28,8 @@ def backoff_seconds(tries: int, *, first: float = RELEASE_FIRST_SECONDS, most: f
 def look_again_seconds(age_seconds: float) -> float:
     """How long until the next look at a boot: often while boots usually end, then less so."""
     if age_seconds < 60:
-        return 1.5
-    return 3.0 if age_seconds < 180 else 8.0
+        return 1.0  # Vast.ai bears one list call a second
+    return 2.0 if age_seconds < 180 else 8.0
 
 
 def releasing_duty(instance: Instance, now: float) -> Action | None:

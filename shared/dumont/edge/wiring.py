@@ -54,14 +54,28 @@ def _store(chosen: Settings) -> Store:
 
 def _bus(chosen: Settings) -> Bus:
     if chosen.bus == "pubsub":
-        from dumont.adapters.pubsub_bus import PubSubBus
-
-        return PubSubBus(chosen.project)
+        return _LazyPubSub(chosen.project)
     if chosen.bus:
         from dumont.adapters.local_bus import LocalBus
 
         return LocalBus(chosen.bus)
     return _NoBus()
+
+
+class _LazyPubSub:
+    """Pub/Sub, whose client is imported at the first message: a function that only reads starts without it."""
+
+    def __init__(self, project: str) -> None:
+        self._project = project
+
+    @functools.cached_property
+    def _bus(self) -> Bus:
+        from dumont.adapters.pubsub_bus import PubSubBus
+
+        return PubSubBus(self._project)
+
+    def publish(self, topic: str, message: Mapping[str, str]) -> None:
+        self._bus.publish(topic, message)
 
 
 class _NoBus:

@@ -38,12 +38,10 @@ def sweep(ports: Ports) -> Swept:
     """One pass: wake operations that are due, enforce budgets that are reached, and now and then run the reaper."""
     now = ports.clock.now()
     woken = budgets = 0
-    for query in queries.all_due(now):
-        for op in ports.store.find(Operation, query):
-            woken += _wake(ports, op.id, now)
-    for query in queries.all_due(now):
-        for machine in ports.store.find(Machine, query):
-            budgets += _enforce_budget(ports, machine.id)
+    for op in ports.store.find(Operation, queries.due(now)):
+        woken += _wake(ports, op.id, now)
+    for machine in ports.store.find(Machine, queries.due(now)):
+        budgets += _enforce_budget(ports, machine.id)
     reaped = len([op for op in reap(ports) if op]) if _reaper_is_due(ports, now) else 0
     return Swept(operations=woken, budgets=budgets, reaped=reaped)
 

@@ -179,7 +179,7 @@ def _table(gpus: list[Gpu]) -> str:
         used, total = gpu["memory.used"] + "MiB", gpu["memory.total"] + "MiB"
         lines += [
             f"| {gpu['index']:>3}  {gpu['name'][:30]:<30}  On | {gpu['pci.bus_id']:>18} Off | {'Off':>20} |",
-            f"| {gpu['fan.speed']:>2}%  {gpu['temperature.gpu']:>3}C    {gpu['pstate']:<4} {watts:>15} / {most:>5} |"
+            f"| {gpu['fan.speed']:>2}%  {gpu['temperature.gpu']:>3}C    {gpu['pstate']:<4} {watts:>13} / {most:>5} |"
             f" {used:>9} / {total:>10} | {gpu['utilization.gpu'] + '%':>7} {'Default':>12} |",
             f"| {'':39} | {'':22} | {'N/A':>20} |",
             thin,
