@@ -13,7 +13,7 @@ DEMO := $(VENV)/.demo
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types format build lock cloudbuild bench-main clean distclean
+.PHONY: help setup demo test lint types format build lock cloudbuild simulate bench-main clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ lock: $(DEV) ## requirements/ from pyproject.toml; make lock UPGRADE=1 takes the
 
 cloudbuild: $(DEV) ## cloudbuild.yaml from functions/*/function.toml
 	$(BIN)/python -m dumont.build.cloudbuild
+
+simulate: $(DEV) ## random lives of machines, with faults; SIMULATION_SEEDS=10000 make simulate runs more of them
+	$(BIN)/python -m pytest tests/simulation $(ARGS)
 
 bench-main: $(DEV) ## measure what the functions take
 	$(BIN)/python -m tests.benchmarks.bench_main

@@ -10,8 +10,8 @@ from dumont.local.market.faults import FaultRate
 from dumont.operations import destroy, provision
 from dumont.ports import Query
 
-from .invariants import Invariants
-from .world import Weather, World
+from tests.simulation.invariants import Invariants
+from tests.simulation.world import Weather, World
 
 BUSY_SECONDS = 3600.0
 QUIET_SECONDS = 3600.0

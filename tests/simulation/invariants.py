@@ -7,7 +7,7 @@ from dumont.domain.records import Instance, InstanceState, LedgerEntry, Machine,
 from dumont.local.market.instance import Instance as MarketInstance
 from dumont.ports import Query
 
-from .world import DEPLOYMENT, World
+from tests.simulation.world import DEPLOYMENT, World
 
 ORPHAN_SECONDS_MAX = 600.0
 SWEEP_SECONDS = 60.0

@@ -15,8 +15,8 @@ from dumont.domain.records import LedgerEntry, Machine, MachineSpec, MachineStat
 from dumont.operations import destroy, provision
 from dumont.ports import Query
 
-from .invariants import Invariants
-from .world import Weather, World
+from tests.simulation.invariants import Invariants
+from tests.simulation.world import Weather, World
 
 SPEC = MachineSpec(gpu="RTX 4090", max_price_usd_per_hour=0.4, boot_timeout_seconds=300.0)
 SHARDS = 8

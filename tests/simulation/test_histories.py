@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from .history import run
+from tests.simulation.history import run
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "500"))
 FIRST_SEED = int(os.environ.get("SIMULATION_FIRST_SEED") or random.SystemRandom().randrange(10**9))

@@ -29,7 +29,7 @@ from dumont.operations.sweep import sweep_for
 from dumont.operations.workflows import WORKFLOWS
 from dumont.ports import CommandResult, Ports, Transaction
 
-from .hub import Hub
+from tests.simulation.hub import Hub
 
 KEY = "k" * 64
 DEPLOYMENT = "sim"

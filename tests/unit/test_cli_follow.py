@@ -9,11 +9,11 @@ from dumont.cli.output import duration, money, plain_table
 from tests.unit.cli_world import NOW, instance, operation, step
 
 
-def shown(thing: object, width: int = 100) -> str:
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    with console.file:
+def shown(thing: object) -> str:
+    console = Console(width=100, color_system=None)
+    with console.capture() as captured:
         console.print(thing)
-    return console.export_text()
+    return captured.get()
 
 
 def test_each_event_is_told_once() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -34,10 +35,10 @@ def report() -> Report:
 
 
 def text_of(report: Report, width: int = 100) -> str:
-    console = Console(width=width, record=True, quiet=False, file=None)
-    with console.capture():
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
         console.print(render(report, paths=("report: build/demo/report.html",)))
-    return console.export_text()
+    return captured.get()
 
 
 # --- Figures ----------------------------------------------------------------------------------------------------------
@@ -87,7 +88,7 @@ def test_the_main_path_has_no_gap_and_no_overlap(found: list[Span]) -> None:
     placed = main_path(found, 0.0, 20.0)
     assert placed[0].started_at == 0.0
     assert placed[-1].ended_at == 20.0
-    for before, after in zip(placed, placed[1:], strict=False):
+    for before, after in pairwise(placed):
         assert before.ended_at == after.started_at
     assert all(span.ended_at > span.started_at for span in placed)
 
@@ -195,7 +196,7 @@ class Page(HTMLParser):
         if tag not in ("meta", "br"):
             self.open.append(tag)
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
         self.tags.append(tag)
 
     def handle_endtag(self, tag: str) -> None:

@@ -25,7 +25,7 @@ RELEASE = "release"
 GIVE_UP = "give_up"
 
 MAX_ROUNDS = 3
-MAX_SEARCH_TRIES = 6
+MAX_SEARCH_TRIES = 4
 UNKNOWN_HOLDS_A_PLACE_SECONDS = 15.0
 """A create whose answer was lost keeps its place in the race this long; then the next offer runs too, so that one
 market error does not cost a whole settle time, and a broken market still does not start a launch storm."""

@@ -49,6 +49,13 @@ class LocalCloud:
 
     def start(self) -> None:
         """Start it and wait until it says that it is ready; raises `CliError` with its last words if it does not."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()  # a signal may end the wait, and nobody else knows of the process yet
+            raise
+
+    def _start(self) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_INHERITED)}
         environment |= {"XDG_CONFIG_HOME": str(self.folder / "config"), "PYTHONUNBUFFERED": "1"}
         with self._log.open("wb") as log:
@@ -59,10 +66,8 @@ class LocalCloud:
         until = time.monotonic() + READY_SECONDS_MAX
         while not self._said_ready():
             if self._process.poll() is not None or time.monotonic() > until:
-                self.stop()
-                raise CliError(
-                    "the local cloud did not start:\n    " + "\n    ".join(self.last_words()), code="no_local_cloud"
-                )
+                words = "\n    ".join(self.last_words())
+                raise CliError(f"the local cloud did not start:\n    {words}", code="no_local_cloud")
             time.sleep(_POLL_SECONDS)
 
     def key(self) -> str | None:

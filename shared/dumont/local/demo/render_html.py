@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
 
-from dumont.local.demo.report import BETWEEN, Report, headline_usd, rounded_to_sum
+from dumont.local.demo.report import BETWEEN, BILL_REMARK, Report, headline_usd, rounded_to_sum
 from dumont.local.demo.timeline_svg import NARROW, WIDE, timeline
 
 _LEGEND = ("rent", "boot", "proof", "serve", "release")
@@ -48,7 +48,7 @@ def _notice(report: Report) -> str:
 def _tiles(report: Report) -> str:
     passed = sum(check.ok for check in report.checks)
     tiles = [
-        (f"{report.total_seconds:.1f} s", "from search to confirmed gone", ""),
+        (f"{report.total_seconds:.1f} s", "search to confirmed gone", ""),
         (headline_usd(report.total_cost_usd), f"all {len(report.rentals)} rentals of the race", ""),
         (f"{passed} of {len(report.checks)}", "checks passed", "good" if report.ok else "bad"),
     ]
@@ -103,7 +103,7 @@ def _rentals(report: Report) -> str:
     bills = [r.market_usd for r in report.rentals if r.market_usd is not None]
     figures = [*(f"${usd:.6f}" for usd in kinds), f"${sum(bills):.6f}" if bills else ""]
     rows.append(_row(["total", *figures], "total"))
-    return _table(["rental", "GPU", "disk", "together", "the market's bill"], rows)
+    return _table(["rental", "GPU", "disk", "together", "the market's bill"], rows) + f"<small>{BILL_REMARK}</small>"
 
 
 def _comparison(report: Report) -> str:

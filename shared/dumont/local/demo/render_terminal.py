@@ -7,7 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dumont.local.demo.report import BETWEEN, Report, headline_usd, rounded_to_sum
+from dumont.local.demo.report import BETWEEN, BILL_REMARK, Report, headline_usd, rounded_to_sum
 
 BAR_CELLS = 30
 PHASES = {
@@ -45,6 +45,7 @@ def render(report: Report, *, paths: tuple[str, ...] = ()) -> RenderableType:
         *_section("Race", _race(report)),
         *_section("Resources", _resources(report)),
         *_section("Cost", _rentals(report)),
+        Text(BILL_REMARK, style="dim"),
         *_section("The same GPU hour at list price, per GPU", _comparison(report)),
         *_section("Checks", _checks(report)),
     ]

@@ -73,6 +73,8 @@ ROUTES: tuple[Route, ...] = (
     _route("PUT", "/api/v0/asks/<id>", "create", "create"),
     _route("GET", "/api/v1/instances", "list", "list_instances"),
     _route("GET", "/api/v0/instances", "list", "list_deprecated"),
+    _route("PUT", "/api/v0/instances", "update", "update_several"),
+    _route("DELETE", "/api/v0/instances", "destroy", "destroy_several"),
     _route("GET", "/api/v0/instances/filters", "show", "instance_filters"),
     _route("GET", "/api/v0/instances/pending-price-increases", "show", "price_increases"),
     _route("GET", "/api/v0/instances/balance/<id>", "show", "deposit"),

@@ -128,6 +128,18 @@ class Handlers:
         self._market.destroy(id, now)
         return {"success": True, "msg": f"destroying instance {id}."}
 
+    def update_several(self, *, now: float, body: Body, **_: Any) -> Json:
+        """PUT /instances/ with a state and ids"""
+        for instance_id in _ids(body, "ids"):
+            self.update(now=now, body=body, id=instance_id)
+        return {"success": True}
+
+    def destroy_several(self, *, now: float, body: Body, **_: Any) -> Json:
+        """DELETE /instances/ with ids"""
+        for instance_id in _ids(body, "instance_ids"):
+            self._market.destroy(instance_id, now)
+        return {"success": True}
+
     def reboot(self, *, now: float, id: int, **_: Any) -> Json:  # noqa: A002
         """PUT /instances/reboot/{id}/"""
         self._market.reboot(id, now)
@@ -283,6 +295,13 @@ class Handlers:
     def volumes(self, **_: Any) -> Json:
         """GET /volumes"""
         return {"success": True, "volumes": []}
+
+
+def _ids(body: Body, name: str) -> list[int]:
+    ids = body.get(name)
+    if not isinstance(ids, list) or not all(isinstance(each, int) for each in ids):
+        raise invalid_args(f"'{name}' must be a list of ids")
+    return ids
 
 
 def public_key(body: Body) -> str:
