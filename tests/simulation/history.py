@@ -9,7 +9,6 @@ from dumont.domain.records import Instance, Machine, MachineSpec, MachineState
 from dumont.local.market.faults import FaultRate
 from dumont.operations import destroy, provision
 from dumont.ports import Query
-
 from tests.simulation.invariants import Invariants
 from tests.simulation.world import Weather, World
 

@@ -6,7 +6,6 @@ from dumont.domain.names import label_prefix
 from dumont.domain.records import Instance, InstanceState, LedgerEntry, Machine, MachineState, Operation
 from dumont.local.market.instance import Instance as MarketInstance
 from dumont.ports import Query
-
 from tests.simulation.world import DEPLOYMENT, World
 
 ORPHAN_SECONDS_MAX = 600.0

@@ -14,7 +14,6 @@ from dumont.domain.errors import UserError
 from dumont.domain.records import LedgerEntry, Machine, MachineSpec, MachineState
 from dumont.operations import destroy, provision
 from dumont.ports import Query
-
 from tests.simulation.invariants import Invariants
 from tests.simulation.world import Weather, World
 

@@ -28,7 +28,6 @@ from dumont.operations.runner import run_operation
 from dumont.operations.sweep import sweep_for
 from dumont.operations.workflows import WORKFLOWS
 from dumont.ports import CommandResult, Ports, Transaction
-
 from tests.simulation.hub import Hub
 
 KEY = "k" * 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import statistics
@@ -290,7 +291,13 @@ def test_the_host_takes_its_machine_back_when_the_offer_ends() -> None:
     instance = rented(market)
     end = market.offers.ends_at(instance.ask)
     assert market.instance(instance.id, end - 1.0).phase(end - 1.0).running
-    assert market.instance(instance.id, end).phase(end).intended == "stopped"
+    # However late one looks, it was stopped then.
+    bill = market.bill(end + 5000.0)
+    assert bill.instances[0].gpu_seconds == pytest.approx(end - boot_seconds(instance))
+    assert states(instance, end) == ("exited", "stopped", "stopped")
+    with contextlib.suppress(Refused):
+        market.start(instance.id, end + 5000.0)
+    assert market.instance(instance.id, end + 6000.0).phase(end + 6000.0).intended == "stopped"
 
 
 def test_the_next_change_is_known_so_that_virtual_time_can_jump() -> None:

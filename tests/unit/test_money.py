@@ -19,7 +19,7 @@ OFFER = Offer(provider="vast", id="1", gpu="RTX 4090", gpu_usd_per_hour=0.36, st
 def rental(**changes: object) -> Instance:
     made = Instance(
         id="label", machine="ada", epoch=1, rented_by="op-1", operation_id="op-1", provider="vast", offer=OFFER,
-        disk_gb=20.0, state=InstanceState.BOOTED, intended_at=0.0, created_at=0.0, booted_at=100.0,
+        disk_gb=20.0, state=InstanceState.BOOTED, intended_at=0.0, created_at=0.0, seen_booting_at=100.0, booted_at=100.0,
     )  # fmt: skip
     return replace(made, **changes)
 
@@ -28,6 +28,13 @@ def test_the_disk_bills_from_creation_and_the_gpu_from_when_it_runs() -> None:
     cost = costs.accrued(rental(), 200.0)
     assert cost.gpu_usd == pytest.approx(100 * 0.36 / 3600)
     assert cost.storage_usd == pytest.approx(200 * 20 * 0.0018 / 3600)
+
+
+def test_a_start_between_two_looks_counts_from_the_middle() -> None:
+    """It happened between them, and nobody says when: over many rentals the errors cancel."""
+    assert costs.runs_since(rental(seen_booting_at=96.0, booted_at=100.0)) == 98.0
+    assert costs.runs_since(rental(seen_booting_at=None, booted_at=4.0)) == 2.0
+    assert costs.runs_since(rental(booted_at=None)) is None
 
 
 def test_a_rental_stops_billing_only_when_it_is_gone() -> None:

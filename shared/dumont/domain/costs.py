@@ -35,10 +35,20 @@ def billed_until(instance: Instance, now: float) -> float:
     return min(instance.gone_at, now) if instance.gone_at is not None else now
 
 
+def runs_since(instance: Instance) -> float | None:
+    """From when the GPU bills: half-way between the last look that found it booting and the first that found it
+    running, since it happened between the two and nobody says when."""
+    booted_at = instance.booted_at
+    if booted_at is None or instance.created_at is None:
+        return booted_at
+    booting_at = instance.seen_booting_at if instance.seen_booting_at is not None else instance.created_at
+    return (min(booting_at, booted_at) + booted_at) / 2
+
+
 def accrued(instance: Instance, now: float, *, from_time: float = 0.0, to_time: float | None = None) -> Cost:
     """What an instance has cost by `now`, or within a stretch of time.
 
-    The GPU counts from when the provider said that it runs. An instance whose create's answer is unknown counts from
+    The GPU counts from `runs_since`. An instance whose create's answer is unknown counts from
     the intent on, so that a budget errs on the side of caution.
     """
     to_time = now if to_time is None else to_time
@@ -47,7 +57,7 @@ def accrued(instance: Instance, now: float, *, from_time: float = 0.0, to_time: 
     if created is None and instance.outcome_unknown:
         created = instance.intended_at
     storage_seconds = _overlap_seconds(created, end, from_time, to_time)
-    gpu_seconds = _overlap_seconds(instance.booted_at, end, from_time, to_time)
+    gpu_seconds = _overlap_seconds(runs_since(instance), end, from_time, to_time)
     return Cost(
         gpu_usd=gpu_seconds * instance.offer.gpu_usd_per_hour / SECONDS_PER_HOUR,
         storage_usd=storage_seconds * instance.offer.storage_usd_per_hour(instance.disk_gb) / SECONDS_PER_HOUR,
@@ -80,7 +90,7 @@ def ledger_entries(instance: Instance, now: float) -> list[LedgerEntry]:
     cost = accrued(instance, now)
     entries = []
     for kind, amount, rate, start in (
-        ("gpu", cost.gpu_usd, instance.offer.gpu_usd_per_hour, instance.booted_at),
+        ("gpu", cost.gpu_usd, instance.offer.gpu_usd_per_hour, runs_since(instance)),
         ("storage", cost.storage_usd, instance.offer.storage_usd_per_hour(instance.disk_gb), instance.created_at),
     ):
         if start is None:

@@ -66,6 +66,7 @@ def adopted(seen: ProviderInstance, provider: str, deployment: str, operation_id
         state=InstanceState.RELEASING,
         intended_at=seen.started_at or now,
         created_at=seen.started_at or now,
+        seen_booting_at=seen.started_at or now,
         booted_at=seen.started_at or now,
         releasing_at=now,
         next_check_at=now,

@@ -204,7 +204,10 @@ class Instance(Record, frozen=True, kw_only=True):
     """Whether a create call may have been made whose answer we never read: found again by its label."""
     keys_attached: bool = False
     created_at: float | None = None
+    seen_booting_at: float | None = None
+    """When the provider last said that it does not run yet."""
     booted_at: float | None = None
+    """When the provider first said that it runs: we saw it then, it happened since `seen_booting_at`."""
     proven_at: float | None = None
     releasing_at: float | None = None
     gone_at: float | None = None

@@ -133,7 +133,7 @@ def looked_at(instance: Instance, seen: ProviderInstance, spec: MachineSpec, now
             now,
             Problem(code="boot_timeout", detail=f"it did not boot within {spec.boot_timeout_seconds:.0f} s{said}"),
         )
-    return replace(instance, next_check_at=now + look_again_seconds(age_seconds))
+    return replace(instance, seen_booting_at=now, next_check_at=now + look_again_seconds(age_seconds))
 
 
 def vanished() -> Problem:

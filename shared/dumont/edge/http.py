@@ -175,10 +175,12 @@ def _serve(request: Request, request_id: str, handler: Handler, methods: Mapping
 
 
 def _presented(request: Request) -> str | None:
+    # First: where Google's front door checks callers (Cloud Scheduler's), `Authorization` holds Google's own token.
+    named = request.headers.get("X-Api-Key")
+    if named is not None:
+        return named.strip()
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and value:
-        return value.strip()
-    return request.headers.get("X-Api-Key")
+    return value.strip() if scheme.lower() == "bearer" else None
 
 
 def _json(body: Any, status: int, media_type: str) -> Response:

@@ -69,6 +69,7 @@ class Nursery:
             if self._wake_out in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_out, 4096)
+                self._reap()
             if self._commands in ready:
                 data = os.read(self._commands, 65536)
                 if not data:
@@ -76,7 +77,6 @@ class Nursery:
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
                     self._do(json.loads(line))
-            self._reap()
         for name in list(self._machines):
             self._kill(name)
         kill_descendants(os.getpid())

@@ -222,7 +222,7 @@ def too_frequent(threshold_seconds: float, retry_after_seconds: float | None) ->
 
 
 def _json(status: int, body: Any) -> Answer:
-    return Answer(status=status, body=json.dumps(body).encode())
+    return Answer(status=status, body=msgspec.json.encode(body))
 
 
 def _body(raw: bytes) -> dict[str, Any]:

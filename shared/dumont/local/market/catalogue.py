@@ -20,6 +20,9 @@ CHEAPEST_4090_STORAGE_USD = 0.08  # $/GB/month: lower than any other listing's, 
 HOURS_PER_MONTH = 720.0
 DAY_SECONDS = 86400.0
 
+CATALOGUES = 16
+"""How many catalogues markets choose from by their seeds: making one takes 5 ms, and simulations make many markets."""
+
 REGIONS: tuple[tuple[str, int], ...] = (
     ("California, US", 6),
     ("Texas, US", 5),

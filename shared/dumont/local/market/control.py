@@ -4,7 +4,6 @@ machine: no key is asked for, and only loopback reaches them.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
@@ -81,4 +80,4 @@ def _history(api: Api, now: float) -> list[dict[str, Any]]:
 
 
 def _json(status: int, body: Any) -> Answer:
-    return Answer(status=status, body=json.dumps(body).encode())
+    return Answer(status=status, body=msgspec.json.encode(body))

@@ -23,7 +23,7 @@ from typing import Any
 
 from dumont.local.market import billing, lifecycle, misfortunes
 from dumont.local.market.billing import Bill
-from dumont.local.market.catalogue import Ask, catalogue
+from dumont.local.market.catalogue import CATALOGUES, Ask, catalogue
 from dumont.local.market.faults import (
     BOOT_KINDS,
     CREATE_KINDS,
@@ -58,6 +58,7 @@ class Market:
         credit_usd: float = 100.0,
         fault_rates: Iterable[FaultRate] = (),
         real_machines: bool = False,
+        first_instance_id: int = FIRST_INSTANCE_ID,
     ) -> None:
         """A market that opens at `opened_at`. `time_scale` multiplies how long boots, starts and stops take.
 
@@ -66,10 +67,11 @@ class Market:
         """
         self.seed = seed
         self.opened_at = opened_at
-        self.offers = Offers(catalogue(seed) if asks is None else asks, opened_at)
+        self.offers = Offers(catalogue(seed % CATALOGUES) if asks is None else asks, opened_at)
         self.faults = Faults(fault_rates)
         self.ssh_keys = SshKeys()
         self._real_machines = real_machines
+        self._first_instance_id = first_instance_id
         self._time_scale = time_scale
         self._durations = durations or Durations()
         self._credit_usd = credit_usd
@@ -123,7 +125,7 @@ class Market:
         # Drawn for the offer and how often it was rented, so that creates that race draw the same in any order.
         rng = random.Random(f"{self.seed}/{ask.id}/{times}")
         seconds = self._durations.boot(rng) * self._time_scale
-        instance_id = FIRST_INSTANCE_ID + len(self._instances)
+        instance_id = self._first_instance_id + len(self._instances)
         nowhere = (f"ssh{instance_id % 9 + 1}.vast.ai", 10_000 + instance_id % 20_000)
         instance = Instance(
             id=instance_id,
@@ -294,6 +296,8 @@ class Market:
         start = self._settled_until
         if now > start and self._open:
             instances = list(self._open.values())
+            for instance in instances:
+                misfortunes.end_term(instance, max(start, self.offers.ends_at(instance.ask)), now)
             # Most calls need no more than this bound to see that the credit lasts.
             most_usd = sum(i.gpu_usd_per_hour + i.storage_usd_per_hour for i in instances) * (now - start) / 3600.0
             if 0 < self._credit_usd <= most_usd:
@@ -307,8 +311,6 @@ class Market:
         self._settled_until = now = max(now, start)
         for instance in [i for i in self._open.values() if i.destroyed_at is not None and i.destroyed_at <= now]:
             del self._open[instance.id]
-        for instance in self._open.values():
-            misfortunes.end_term(instance, self.offers.ends_at(instance.ask), now)
         return now
 
     # --- Misfortune -----------------------------------------------------------------------------------------------

@@ -5,11 +5,13 @@ The processes start while the market says "loading", so that a boot takes as lon
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import threading
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,18 +57,22 @@ class Machines:
         self._closing = False
         self._url = ""
         self._nursery: NurseryClient | None = None
+        self._disks = ThreadPoolExecutor(1, thread_name_prefix="market-disks")
         self._ticker = threading.Thread(target=self._tick, name="market-machines", daemon=True)
 
     def start(self, url: str) -> None:
         """Start looking after machines; `url` is where they reach the market."""
         self._url = url
         self._folder.mkdir(parents=True, exist_ok=True)
+        for left_over in self._folder.glob("*/machine.json"):
+            # A market that ran before knew these disks; this one does not, and nobody can reach them.
+            shutil.rmtree(left_over.parent, ignore_errors=True)
         self._nursery = NurseryClient(self._on_event)
         self._nursery.wait_until_ready()
         self._ticker.start()
 
     def close(self) -> None:
-        """Kill them all. The folders stay."""
+        """Kill them all. The folders stay until a market starts here again."""
         with self._lock:
             self._closing = True
             nursery = self._nursery
@@ -75,6 +81,7 @@ class Machines:
             self._ticker.join()
         if nursery is not None:
             nursery.close()
+        self._disks.shutdown(wait=True)
 
     def look(self) -> None:
         """Bring the machines into step with the market now. What this orders is done within milliseconds."""
@@ -185,9 +192,14 @@ class Machines:
     def _discard(self, instance_id: int, nursery: NurseryClient) -> None:
         machine = self._machines.pop(instance_id)
         if machine.name is None:
-            shutil.rmtree(machine.folder.path, ignore_errors=True)
+            self._delete(machine.folder.path)
         else:
             nursery.kill(machine.name)  # its folder goes when the processes that write to it are gone
+
+    def _delete(self, path: Path) -> None:
+        """Delete a disk aside: a large one takes seconds, and nobody should wait for it."""
+        with contextlib.suppress(RuntimeError):  # closed: the next start deletes it
+            self._disks.submit(shutil.rmtree, path, ignore_errors=True)
 
     def _spec(self, instance: Instance) -> MachineSpec:
         return MachineSpec(
@@ -229,7 +241,7 @@ class Machines:
             elif event["event"] == "closed" and not self._closing:
                 self._nursery_died()
         if event["event"] == "gone" and machine is None:
-            shutil.rmtree(self._folder / str(instance_id), ignore_errors=True)
+            self._delete(self._folder / str(instance_id))
         self.look()
 
     def _ended_by_itself(self, instance_id: int, machine: _Machine) -> None:

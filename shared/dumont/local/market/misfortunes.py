@@ -58,7 +58,7 @@ def stop_unpaid(instance: Instance, moment: float) -> None:
         instance.timeline.replan(moment, Phase(moment, "exited", STOPPED, STOPPED, UNPAID))
 
 
-def end_term(instance: Instance, term_ends_at: float, now: float) -> None:
-    """Stop an instance whose host takes the machine back."""
-    if now >= term_ends_at and instance.phase(now).intended == RUNNING:
-        instance.timeline.replan(now, Phase(now, "exited", STOPPED, STOPPED, TERM_OVER))
+def end_term(instance: Instance, moment: float, now: float) -> None:
+    """Stop an instance at the moment when its host takes the machine back, if that has come."""
+    if now >= moment and instance.phase(moment).intended == RUNNING:
+        instance.timeline.replan(moment, Phase(moment, "exited", STOPPED, STOPPED, TERM_OVER))

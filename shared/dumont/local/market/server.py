@@ -8,12 +8,14 @@ from pathlib import Path
 
 from dumont.local.market.api import Answer, Api, Request
 from dumont.local.market.control import control
-from dumont.local.market.core import Market
+from dumont.local.market.core import FIRST_INSTANCE_ID, Market
 from dumont.local.market.faults import FaultRate
 from dumont.local.market.http import HttpServer
 from dumont.local.market.limits import RateLimits
 from dumont.local.market.machines import Machines
 from dumont.ports import Clock
+
+IDS_COUNTED_FROM = 1_760_000_000
 
 
 class MarketServer:
@@ -39,13 +41,16 @@ class MarketServer:
     ) -> None:
         self._clock = clock
         self._lock = threading.RLock()
+        now = clock.now()
         self.market = Market(
             seed=seed,
-            opened_at=clock.now(),
+            opened_at=now,
             time_scale=time_scale,
             credit_usd=credit_usd,
             fault_rates=fault_rates,
             real_machines=machines,
+            # What a market that ran before called its instances must not be one of ours: clients' books outlive us.
+            first_instance_id=FIRST_INSTANCE_ID + max(0, int(now) - IDS_COUNTED_FROM),
         )
         self._machines = Machines(self.market, self._lock, clock, folder) if machines else None
         self._api = Api(
@@ -74,7 +79,7 @@ class MarketServer:
         self._http.start()
 
     def close(self) -> None:
-        """Close it. No process of any machine is left; their disks stay in the folder."""
+        """Close it. No process of any machine is left; their disks stay until a market opens in this folder again."""
         self._http.close()
         if self._machines:
             self._machines.close()
