@@ -5,9 +5,9 @@ Every adapter bounds each call in time (below `CALL_SECONDS_MAX`), so that a lea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -240,13 +240,107 @@ class Ports:
     deployment: str
 
 
+# --- Blobs --------------------------------------------------------------------------------------------------------
+
+KeyRight = Literal["write", "read"]
+"""`write`: put new objects (in pieces too) and nothing else: no reading, no listing, no deleting. `read`: get objects
+whose names are known, and nothing else."""
+
+
+class StoreKey(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host needs to reach its part of an object store.
+
+    `kind` b2 and s3: an S3 `endpoint` (URL), path style, Signature Version 4 with `region`, `key_id` and `secret`. b2
+    takes no x-amz-checksum-* header and no If-None-Match on writes. `kind` folder: `endpoint` is a folder's path, and
+    neither key nor end are enforced. `prefix` is where all names must begin; `expires_at` in seconds since the epoch,
+    None if it does not end by itself.
+    """
+
+    kind: Literal["b2", "s3", "folder"]
+    endpoint: str
+    region: str
+    bucket: str
+    prefix: str
+    key_id: str
+    secret: str
+    expires_at: float | None
+
+    def __repr__(self) -> str:
+        return f"StoreKey(kind={self.kind!r}, bucket={self.bucket!r}, prefix={self.prefix!r}, key_id={self.key_id!r})"
+
+
+class BlobSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of an object, as the store lists it.
+
+    `md5` and `sha1` are hexadecimal, of the whole content, and None where the store keeps none (objects sent in
+    pieces). `uploaded_at` in seconds since the epoch. `is_latest`: it is what its name stands for now; a host may hide
+    or cover an object by its name, and the version stays. `version_id` is "" where the store has no versions.
+    """
+
+    key: str
+    size: int
+    md5: str | None
+    sha1: str | None
+    uploaded_at: float
+    version_id: str
+    is_latest: bool
+
+
+class Blobs(Protocol):
+    """One bucket of an object store, for the control plane: small objects, listings, keys for hosts.
+
+    Each call raises a `BlobError`, ends within `CALL_SECONDS_MAX`, and tries again by itself what can be tried again.
+    """
+
+    def mint_key(self, prefix: str, right: KeyRight, valid_seconds: int) -> StoreKey:
+        """A new key for names that begin with `prefix` alone. Raises `BlobRefused` where the store makes no keys."""
+        ...
+
+    def revoke_key(self, key_id: str) -> None:
+        """End a minted key now; of one that has ended already, this succeeds."""
+        ...
+
+    def list(self, prefix: str) -> list[BlobSeen]:
+        """Every version of every object with the prefix, hidden ones too, from all pages, by name and newest first.
+        Raises rather than answer with a part.
+        """
+        ...
+
+    def get(self, key: str, *, max_bytes: int, version_id: str | None = None) -> bytes:
+        """An object's content: what its name stands for now, or that version. Raises `BlobNotFound`, `BlobTooLarge`,
+        `BlobDamaged`.
+        """
+        ...
+
+    def put(self, key: str, data: bytes) -> BlobSeen:
+        """Store a small object under a name, over what was there."""
+        ...
+
+    def delete(self, blobs: Iterable[BlobSeen]) -> None:
+        """Delete these versions, for ever. Of those that are gone already, this succeeds."""
+        ...
+
+    def delete_all(self, prefix: str) -> None:
+        """Delete all that begins with the prefix (not ""), for ever: all versions, what hides them, unfinished uploads.
+        Raises `BlobUnavailable` if there is more than one call has time for: ask again.
+        """
+        ...
+
+    def exists(self, key: str) -> bool:
+        """Whether the name stands for an object now."""
+        ...
+
+
 __all__ = [
     "CALL_SECONDS_MAX",
+    "BlobSeen",
+    "Blobs",
     "Bus",
     "Clock",
     "CommandResult",
     "Ids",
     "InstanceStatus",
+    "KeyRight",
     "Ports",
     "Provider",
     "ProviderInstance",
@@ -255,6 +349,7 @@ __all__ = [
     "Shell",
     "ShellSession",
     "Store",
+    "StoreKey",
     "Transaction",
     "Where",
 ]

@@ -19,7 +19,8 @@ OFFER = Offer(provider="vast", id="1", gpu="RTX 4090", gpu_usd_per_hour=0.36, st
 def rental(**changes: object) -> Instance:
     made = Instance(
         id="label", machine="ada", epoch=1, rented_by="op-1", operation_id="op-1", provider="vast", offer=OFFER,
-        disk_gb=20.0, state=InstanceState.BOOTED, intended_at=0.0, created_at=0.0, seen_booting_at=100.0, booted_at=100.0,
+        disk_gb=20.0, state=InstanceState.BOOTED, intended_at=0.0, created_at=0.0, seen_booting_at=100.0,
+        booted_at=100.0,
     )  # fmt: skip
     return replace(made, **changes)
 

@@ -24,8 +24,14 @@ SILENCE_SECONDS_MAX = 60.0
 STEPS_SHOWN = 12
 
 
+RELEASE_WATCHED_SECONDS = 5.0
+"""How long a provision is watched once its machine runs: the losers of the race are mostly gone by then. A loser whose
+create call was never answered takes a minute to be sure of, and the user's machine runs meanwhile."""
+
+
 def follow(cli: Cli, client: Client, operation: Json) -> Json:
-    """Poll an operation until it has ended, showing how it goes; its last view.
+    """Poll an operation until it has ended (a provision: until its machine runs, and a little longer), showing how it
+    goes; its last view.
 
     Raises `CliError` if the API stays away, or if the user presses Ctrl-C: the operation goes on then, and the error
     says how to watch it.
@@ -44,14 +50,24 @@ def follow(cli: Cli, client: Client, operation: Json) -> Json:
         ) from None
 
 
+def machine_runs(operation: Json) -> bool:
+    """Whether a provision has its machine, and only the losers of its race are still to go."""
+    return operation.get("kind") == "provision" and operation.get("phase") == "release"
+
+
 def _until_ended(client: Client, operation: Json, show: _Silent) -> Json:
     heard_at = time.monotonic()
     poll_seconds = FIRST_POLL_SECONDS
     identifier = str(operation.get("id"))
+    runs_since: float | None = None
     while True:
         show.update(operation)
         if operation.get("state") != "running":
             return operation
+        if machine_runs(operation):
+            runs_since = time.monotonic() if runs_since is None else runs_since
+            if time.monotonic() - runs_since > RELEASE_WATCHED_SECONDS:
+                return operation
         time.sleep(poll_seconds)
         poll_seconds = min(POLL_SECONDS, poll_seconds * 1.5)
         try:
@@ -73,7 +89,7 @@ def _until_ended(client: Client, operation: Json, show: _Silent) -> Json:
 def failure(operation: Json, machine: Json | None = None) -> CliError | None:
     """The error of an operation that did not succeed; None for one that did."""
     state = operation.get("state")
-    if state == "succeeded":
+    if state == "succeeded" or (state == "running" and machine_runs(operation)):
         return None
     problem: Json = operation.get("problem") or {}
     if state == "superseded" and not problem:

@@ -172,3 +172,32 @@ class TooLarge(UserError):
 
 class IllegalTransition(DumontError):
     """A state may not follow another: a defect of ours, never the user's."""
+
+
+# --- What an object store can answer ------------------------------------------------------------------------------
+
+
+class BlobError(DumontError):
+    """An object store did not do what was asked. The message carries no secret."""
+
+
+class BlobNotFound(BlobError):
+    """The store says that there is no such object, or none that can be seen under that name."""
+
+
+class BlobUnavailable(BlobError):
+    """No answer in time, an error of the store's own, or too many requests. For what writes or deletes, **the outcome
+    is unknown**; asking again does no harm, and goes on with what is left.
+    """
+
+
+class BlobRefused(BlobError):
+    """The store refused our credentials, their scope, or the request itself. The same will be refused again."""
+
+
+class BlobTooLarge(BlobError):
+    """The object is larger than the caller takes. Nothing of it was handed on."""
+
+
+class BlobDamaged(BlobError):
+    """What came is not what the store says that it keeps: another length or checksum. Nothing of it was handed on."""

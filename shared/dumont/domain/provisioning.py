@@ -18,7 +18,7 @@ from dumont.domain.actions import (
     Win,
 )
 from dumont.domain.records import Instance, InstanceState, Machine, MachineSpec, Operation, Problem
-from dumont.domain.tending import backoff_seconds, clear, releasing_duty
+from dumont.domain.tending import clear, releasing_duty
 
 RACE = "race"
 RELEASE = "release"
@@ -139,8 +139,7 @@ def _nobody_left(
                     hint="try again in a few minutes; `dumont search` shows whether the market answers",
                 )
             )
-        due = _search_due_at(op)
-        return Search() if now >= due else Wait(_next_check(op, spec, instances, now, due))
+        return Search() if now >= op.not_before else Wait(_next_check(op, spec, instances, now, op.not_before))
     return GiveUp(
         Problem(
             code="no_machine_proved",
@@ -149,10 +148,6 @@ def _nobody_left(
             hint="try again, or widen the search (--max-price, --region, another --gpu)",
         )
     )
-
-
-def _search_due_at(op: Operation) -> float:
-    return op.updated_at + backoff_seconds(op.tries - 1, first=1.0, most=10.0) if op.tries else op.created_at
 
 
 def _wait(op: Operation, spec: MachineSpec, instances: Sequence[Instance], wants_more: bool, now: float) -> Wait:

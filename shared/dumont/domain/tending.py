@@ -10,7 +10,7 @@ from dumont.domain.actions import Action, Finish, Release, Survey, Wait
 from dumont.domain.records import Instance, InstanceState, MachineSpec, Problem
 from dumont.domain.statuses import InstanceStatus, ProviderInstance
 
-SETTLE_SECONDS = 120.0
+SETTLE_SECONDS = 60.0
 """How long after an intent its label may be missing from a readable list before we hold that nothing was rented: a
 create call ends within 45 s, and lists were seen to lag; the reaper is behind it still."""
 

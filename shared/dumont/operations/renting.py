@@ -80,6 +80,7 @@ def search(invocation: Invocation, machine: Machine, instances: Sequence[Instanc
             candidates=tuple(racers),
             rounds=op.rounds + 1,
             tries=0,
+            not_before=0.0,
             steps=(*op.steps, step),
             problem=op.problem or problem,
         )
@@ -96,7 +97,12 @@ def _search_failed(invocation: Invocation, error: ProviderError) -> None:
             safe="Nothing was rented.",
             hint="check the provider's API key (VAST_API_KEY)",
         )
-    invocation.apply(lambda _tx, op, _machine: replace(op, tries=op.tries + 1, problem=op.problem or problem))
+
+    def change(_tx: Transaction, op: Operation, _machine: Machine | None) -> Operation:
+        again_at = invocation.now() + tending.backoff_seconds(op.tries, first=1.0, most=10.0)
+        return replace(op, tries=op.tries + 1, not_before=again_at, problem=op.problem or problem)
+
+    invocation.apply(change)
 
 
 def _no_offers(spec: MachineSpec, at_any_price: Sequence[RankedOffer]) -> Problem:

@@ -59,7 +59,7 @@ class Entry:
 
 @dataclass
 class Manifest:
-    """Packs (key, size), frames and chunks as flat tables, entries sorted so that parents come first.
+    """Packs (key, size, MD5), frames and chunks as flat tables, entries sorted so that parents come first.
 
     A frame: (pack, number, offset, stored length, plain length, codec). A chunk: hash, and (frame, offset, length).
     """
@@ -69,7 +69,7 @@ class Manifest:
     created_ns: int
     hash: str
     complete: bool
-    packs: list[tuple[str, int]] = field(default_factory=list)
+    packs: list[tuple[str, int, str]] = field(default_factory=list)
     frames: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
     hashes: list[bytes] = field(default_factory=list)
     places: list[tuple[int, int, int]] = field(default_factory=list)
@@ -249,7 +249,7 @@ def _from_json(raw: dict[str, Any]) -> Manifest:
         created_ns=int(raw["created_ns"]),
         hash=str(raw["hash"]),
         complete=raw["complete"] is True,
-        packs=[(str(key), int(size)) for key, size in raw["packs"]],
+        packs=[(str(key), int(size), str(md5)) for key, size, md5 in raw["packs"]],
         frames=[(int(a), int(b), int(c), int(d), int(e), int(f)) for a, b, c, d, e, f in raw["frames"]],
         hashes=[hashes[at : at + 32] for at in range(0, len(hashes), 32)],
         places=[(int(frame), int(offset), int(length)) for frame, offset, length in raw["places"]],

@@ -74,6 +74,8 @@ def _say_running(cli: Cli, machine: Json, operation: Json) -> None:
     cli.say(f"  dumont ssh {name}          a shell ({ssh_text(machine)})")
     cli.say(f"  dumont run {name} -- …     a command")
     cli.say(f"  dumont down {name}         when you are done: it bills until then")
+    if operation.get("state") == "running":
+        cli.say(f"  (losers of its race are still being released: dumont operation {operation.get('id')})")
 
 
 @click.command()

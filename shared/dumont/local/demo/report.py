@@ -13,8 +13,8 @@ from dumont.domain.records import Instance
 from dumont.local.demo.recording import Check, Recording, Span
 
 BILL_REMARK = (
-    "Dumont counts a GPU from when it sees that it runs, and looks every second or two; "
-    "the market counts from the moment itself. In a run this short that shows."
+    "Dumont counts a GPU from half-way between its last look that found it booting and the first that found it "
+    "running, a second or two apart; the market counts from the moment itself. In a run this short that shows."
 )
 BETWEEN = "between steps"
 """Time that no step of the main path accounts for: requests, polling, the control plane's own work."""

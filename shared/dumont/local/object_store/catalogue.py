@@ -269,7 +269,7 @@ class Catalogue:
     def _versions(self, where: str, values: tuple[object, ...], limit: int) -> list[Version]:
         statement = f"SELECT {_VERSION} FROM versions WHERE {where} LIMIT ?"  # noqa: S608 - our own words alone
         rows = self._all(statement, (*values, limit))
-        return [Version(*row[:10], json.loads(row[10]), row[11]) for row in rows]
+        return [Version(*(*row[:10], json.loads(row[10]), row[11])) for row in rows]
 
     def _insert(self, db: sqlite3.Connection, version: Version, parts: Iterable[Part]) -> Version:
         self._sequence += 1
