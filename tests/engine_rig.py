@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import socket
 import stat
 import struct
 from pathlib import Path
@@ -150,3 +151,10 @@ def files_below(root: Path) -> list[Path]:
     with contextlib.suppress(FileNotFoundError):
         return sorted(path for path in root.rglob("*") if not path.is_dir())
     return []
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

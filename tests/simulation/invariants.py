@@ -129,6 +129,10 @@ class Invariants:
         """Invariants 7 and 10, once nothing goes wrong any more and time enough has passed."""
         world = self._world
         store, now = world.store.quiet, world.hub.now
+        given_up = [op for op in store.find(Operation, ALL) if op.problem is not None and op.problem.code == "timed_out"]
+        if given_up:
+            # The time limit is a last resort behind each step's own limits: reaching it means that one never ended.
+            raise Broken(f"liveness: {given_up[0].id} used up all its time: {given_up[0]}")
         still_open = [op for op in store.find(Operation, ALL) if op.open]
         if still_open:
             raise Broken(f"invariant 7: {still_open[0].kind} {still_open[0].id} never ended: {still_open[0]}")

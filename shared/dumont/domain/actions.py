@@ -64,6 +64,18 @@ class BeginDestroy(msgspec.Struct, frozen=True):
     """Fence the machine and take over all its instances, to release them."""
 
 
+class StartEngine(msgspec.Struct, frozen=True):
+    """Mint a key and start the snapshot engine on the host, with its job on standard input."""
+
+
+class PollEngine(msgspec.Struct, frozen=True):
+    """Ask the host how far the engine is."""
+
+
+class VerifySnapshot(msgspec.Struct, frozen=True):
+    """Look for everything that a snapshot names in the object store's own listing."""
+
+
 class Finish(msgspec.Struct, frozen=True):
     """Nothing is left to do: end the operation, with success or with the problem that it recorded."""
 
@@ -89,6 +101,9 @@ Action = (
     | GiveUp
     | InspectWorkspace
     | BeginDestroy
+    | StartEngine
+    | PollEngine
+    | VerifySnapshot
     | Finish
     | Abandon
     | Wait

@@ -229,6 +229,8 @@ class OperationKind(enum.StrEnum):
     PROVISION = "provision"
     DESTROY = "destroy"
     REAP = "reap"
+    SNAPSHOT = "snapshot"
+    RESTORE = "restore"
 
 
 class OperationState(enum.StrEnum):
@@ -271,9 +273,20 @@ class Operation(Record, frozen=True, kw_only=True):
     request_id: str = ""
     discard: bool = False
     """The user said that the workspace may be lost (invariant 4)."""
+    snapshot_id: str | None = None
+    path: str = ""
+    """Restore: this path within the workspace alone."""
+    fall_back: bool = False
+    """Restore: if the snapshot is damaged, go on with the one before it."""
+    engine_run: str = ""
+    """The folder on the host where the engine's output of this attempt lies."""
+    store_key_id: str = ""
+    """The object store's key that was minted for this attempt; revoked at the end."""
+    progress: dict[str, float] = {}
+    """How far the engine is: files, bytes, bytes_sent."""
     candidates: tuple[Offer, ...] = ()
     rounds: int = 0
-    """How many searches were made."""
+    """How many searches were made, or how often the engine was started."""
     tries: int = 0
     """How often the current step failed in a row; it spaces out the next try."""
     not_before: float = 0.0

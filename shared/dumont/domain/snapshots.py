@@ -1,0 +1,140 @@
+"""Snapshots: their record, which of them retention lets go, and what a snapshot or restore does next. Pure."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import msgspec
+
+from dumont.domain.actions import Abandon, Action, Finish, GiveUp, PollEngine, StartEngine, VerifySnapshot, Wait
+from dumont.domain.records import Machine, MachineState, Operation, Problem, Record
+
+
+class SnapshotState(enum.StrEnum):
+    """Only COMPLETE and INCOMPLETE were verified; nothing else is ever restored, or counts before a destroy."""
+
+    TAKING = "taking"
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"  # verified, but files that could not be read are missing, and named
+    FAILED = "failed"
+    DELETED = "deleted"
+
+
+class Pack(msgspec.Struct, frozen=True, array_like=True):
+    """An object that a snapshot needs: its key, size in bytes and MD5 (hex), as the engine sent it."""
+
+    key: str
+    size: int
+    md5: str
+
+
+class Snapshot(Record, frozen=True, kw_only=True):
+    """A copy of a workspace. `manifest_sha256` is kept here, so that no host can put another manifest in its place."""
+
+    collection: ClassVar[str] = "snapshots"
+
+    machine: str
+    epoch: int
+    operation_id: str
+    state: SnapshotState
+    created_at: float
+    reason: str = "user"
+    completed_at: float | None = None
+    deep_verified_at: float | None = None
+    manifest: Pack | None = None
+    manifest_sha256: str = ""
+    packs: tuple[Pack, ...] = ()
+    files: int = 0
+    bytes_total: int = 0
+    bytes_sent: int = 0
+    seconds: float = 0.0
+    missing: tuple[str, ...] = ()
+    """Paths that could not be read, or changed while they were; at most 50 of them."""
+    keep: bool = False
+    problem: Problem | None = None
+
+    @property
+    def restorable(self) -> bool:
+        """Whether it was verified and is still there."""
+        return self.state in (SnapshotState.COMPLETE, SnapshotState.INCOMPLETE)
+
+
+def machine_prefix(machine: str) -> str:
+    """Where all of a machine's objects lie: what its restore keys may read."""
+    return f"machines/{machine}/"
+
+
+def epoch_prefix(machine: str, epoch: int) -> str:
+    """Where one epoch's objects lie: what its snapshot keys may write. An old host cannot write the new epoch's."""
+    return f"{machine_prefix(machine)}{epoch}/"
+
+
+# --- Retention ----------------------------------------------------------------------------------------------------
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which snapshots stay: the last so many, and the newest of each of the last hours and days that have one."""
+
+    last: int = 3
+    hourly: int = 24
+    daily: int = 7
+
+
+def let_go(snapshots: Sequence[Snapshot], policy: Retention) -> list[Snapshot]:
+    """The snapshots that retention lets go, oldest first.
+
+    Never the newest complete one, never one that is kept by its user's word, never one that is being taken.
+    """
+    newest_first = sorted((s for s in snapshots if s.restorable), key=lambda s: s.created_at, reverse=True)
+    kept = {s.id for s in newest_first if s.keep} | {s.id for s in newest_first[: policy.last]}
+    complete = [s for s in newest_first if s.state is SnapshotState.COMPLETE]
+    kept |= {s.id for s in complete[:1]}
+    for seconds, count in ((3600.0, policy.hourly), (86400.0, policy.daily)):
+        newest_of: dict[int, str] = {}
+        for snapshot in newest_first:
+            newest_of.setdefault(int(snapshot.created_at // seconds), snapshot.id)
+        kept |= {newest_of[slot] for slot in sorted(newest_of, reverse=True)[:count]}
+    failed = [s for s in snapshots if s.state is SnapshotState.FAILED]
+    return sorted([s for s in newest_first if s.id not in kept] + failed, key=lambda s: s.created_at)
+
+
+def garbage(
+    objects: Mapping[str, float], snapshots: Sequence[Snapshot], now: float, *, grace_seconds: float
+) -> list[str]:
+    """The keys of objects that no snapshot needs, by key → time of upload.
+
+    While a snapshot is being taken nothing is garbage: it may refer to any pack that its host ever sent. What is
+    younger than the grace may belong to one whose record we do not see yet.
+    """
+    if any(s.state is SnapshotState.TAKING for s in snapshots):
+        return []
+    needed = {pack.key for s in snapshots if s.restorable for pack in s.packs}
+    needed |= {s.manifest.key for s in snapshots if s.restorable and s.manifest is not None}
+    return sorted(key for key, at in objects.items() if key not in needed and at < now - grace_seconds)
+
+
+# --- What a snapshot or restore does next -------------------------------------------------------------------------
+
+ENGINE_SECONDS_MAX = 6 * 3600.0
+UNREACHABLE_SECONDS_MAX = 300.0
+MAX_ATTEMPTS = 3
+STARTING, RUNNING, VERIFYING, DONE = "start", "running", "verify", "done"
+
+
+def decide(op: Operation, machine: Machine | None, now: float) -> Action:
+    """The next action of a snapshot or a restore: start the engine on the host, watch it, verify what it sent."""
+    if machine is None or machine.operation_id != op.id or machine.epoch != op.epoch:
+        return Abandon()
+    if op.phase == DONE or op.problem is not None:
+        return Finish()
+    if machine.state is not MachineState.RUNNING or machine.instance_id is None:
+        return GiveUp(Problem(code="not_running", detail=f"{machine.id} is {machine.state.value}"))
+    if now > op.created_at + ENGINE_SECONDS_MAX:
+        return GiveUp(Problem(code="timed_out", detail=f"it was not done within {ENGINE_SECONDS_MAX / 3600:.0f} hours"))
+    if now < op.not_before:
+        return Wait(op.not_before)
+    if op.phase == VERIFYING:
+        return VerifySnapshot()
+    return PollEngine() if op.phase == RUNNING else StartEngine()
