@@ -20,7 +20,7 @@ from dumont.domain.actions import (
     Wait,
     Win,
 )
-from dumont.domain.costs import total
+from dumont.domain.costs import total_at_most_usd
 from dumont.domain.offers import Offer
 from dumont.domain.records import (
     Instance,
@@ -127,7 +127,7 @@ def test_nothing_more_is_rented_once_the_budget_is_reached(
 ) -> None:
     if machine.operation_id != op.id or machine.epoch != op.epoch or machine.spec.budget_usd is None:
         return
-    if total(books, NOW).total_usd >= machine.spec.budget_usd:
+    if total_at_most_usd(books, NOW) >= machine.spec.budget_usd:
         assert isinstance(provisioning.decide(op, machine, books, NOW), GiveUp)
 
 

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from tests.engine_rig import Rig, picture, weights
 
-NAMES = st.binary(min_size=1, max_size=40).filter(lambda name: b"/" not in name and b"\0" not in name).filter(
-    lambda name: name not in (b".", b"..") and not name.endswith(b".dumont-restore")
+NAMES = (
+    st.binary(min_size=1, max_size=40)
+    .filter(lambda name: b"/" not in name and b"\0" not in name)
+    .filter(lambda name: name not in (b".", b"..") and not name.endswith(b".dumont-restore"))
 )
 CONTENTS = st.one_of(st.binary(max_size=300), st.integers(0, 3_000_000).map(lambda n: random.Random(n).randbytes(n)))
 NODES = st.recursive(

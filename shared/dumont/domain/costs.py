@@ -45,6 +45,11 @@ def runs_since(instance: Instance) -> float | None:
     return (min(booting_at, booted_at) + booted_at) / 2
 
 
+def may_run_since(instance: Instance) -> float | None:
+    """The earliest moment from which the GPU can have billed: after the last look that found it booting."""
+    return instance.created_at if instance.seen_booting_at is None else instance.seen_booting_at
+
+
 def accrued(instance: Instance, now: float, *, from_time: float = 0.0, to_time: float | None = None) -> Cost:
     """What an instance has cost by `now`, or within a stretch of time.
 
@@ -69,6 +74,19 @@ def total(instances: list[Instance], now: float) -> Cost:
     return sum((accrued(instance, now) for instance in instances), Cost())
 
 
+def total_at_most_usd(instances: list[Instance], now: float) -> float:
+    """What several instances can have cost at most by `now`: what a budget is held against.
+
+    An instance that we have not looked at for a while may have run all that time, and billed its GPU.
+    """
+    return sum(_at_most_usd(instance, now) for instance in instances)
+
+
+def _at_most_usd(instance: Instance, now: float) -> float:
+    gpu_seconds = _overlap_seconds(may_run_since(instance), billed_until(instance, now), 0.0, now)
+    return accrued(instance, now).storage_usd + gpu_seconds * instance.offer.gpu_usd_per_hour / SECONDS_PER_HOUR
+
+
 def rate_usd_per_hour(instances: list[Instance]) -> float:
     """The most that the open instances can bill each hour from now on, counting each one's GPU as if it ran."""
     return sum(i.offer.total_usd_per_hour(i.disk_gb) for i in instances if i.open)
@@ -79,7 +97,7 @@ def budget_deadline(instances: list[Instance], budget_usd: float | None, now: fl
     rate = rate_usd_per_hour(instances)
     if budget_usd is None or rate <= 0:
         return None
-    left_usd = budget_usd - total(instances, now).total_usd
+    left_usd = budget_usd - total_at_most_usd(instances, now)
     return now + max(0.0, left_usd) / rate * SECONDS_PER_HOUR
 
 

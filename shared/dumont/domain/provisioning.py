@@ -95,7 +95,7 @@ def _race(op: Operation, spec: MachineSpec, instances: Sequence[Instance], now: 
 def _must_end(op: Operation, spec: MachineSpec, instances: Sequence[Instance], now: float) -> Problem | None:
     if op.problem is not None:
         return op.problem
-    spent_usd = costs.total(list(instances), now).total_usd
+    spent_usd = costs.total_at_most_usd(list(instances), now)
     if spec.budget_usd is not None and spent_usd >= spec.budget_usd:
         return Problem(
             code="budget_reached",

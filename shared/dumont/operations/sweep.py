@@ -103,7 +103,7 @@ def _enforce_budget(ports: Ports, name: str) -> bool:
         for i in ports.store.find(Instance, queries.instances_ever_of_machine(name))
         if i.intended_at >= machine.created_at
     ]
-    spent_usd = costs.total(instances, now).total_usd
+    spent_usd = costs.total_at_most_usd(instances, now)
     budget_usd = machine.spec.budget_usd
     if budget_usd is not None and spent_usd >= budget_usd * (1 - 1e-9) and machine.state is MachineState.RUNNING:
         log.error("budget reached", extra={"machine": name, "spent_usd": spent_usd, "budget_usd": budget_usd})
