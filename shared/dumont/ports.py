@@ -11,6 +11,7 @@ from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
+from dumont.domain.errors import BlobRefused
 from dumont.domain.offers import Offer, OfferQuery
 from dumont.domain.records import Record, SshEndpoint
 from dumont.domain.statuses import InstanceStatus, ProviderInstance
@@ -33,7 +34,7 @@ class Where(msgspec.Struct, frozen=True):
 
     field: str
     op: str
-    value: str | int | float | bool | tuple[int, ...]
+    value: str | int | float | bool | tuple[str | int, ...]
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -227,6 +228,18 @@ class Ids(Protocol):
         ...
 
 
+def _no_blobs() -> Blobs:
+    raise BlobRefused("no object store is configured (DUMONT_BLOBS)")
+
+
+def _no_data_key(machine: str) -> bytes:
+    raise BlobRefused(f"no key is configured to encrypt snapshots of {machine} with (DUMONT_DATA_MASTER_KEY)")
+
+
+def _no_engine() -> bytes:
+    raise BlobRefused("no snapshot engine is at hand")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ports:
     """Everything that an operation needs, in one hand. `shell` is made at its first use: few functions need one."""
@@ -238,6 +251,11 @@ class Ports:
     clock: Clock
     ids: Ids
     deployment: str
+    make_blobs: Callable[[], Blobs] = _no_blobs
+    data_key: Callable[[str], bytes] = _no_data_key
+    """A machine's name → the 32 bytes that its snapshots are encrypted with."""
+    engine: Callable[[], bytes] = _no_engine
+    """The snapshot engine, as the file that runs on hosts."""
 
 
 # --- Blobs --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dumont.domain.records import SHARDS, InstanceState
 from dumont.ports import Query, Where
 
+IN_MOST = 30
+"""How many values an `in` may have: Firestore's limit."""
+_LIMIT_OF_MANY = IN_MOST * 10_000
+
 
 def due(now: float, *, limit: int = 500) -> Query:
     """Of operations or machines: those whose deadline has passed, longest overdue first.
@@ -33,6 +37,16 @@ def instances_rented_by(operation_id: str) -> Query:
     return Query(where=(Where("rented_by", "==", operation_id),))
 
 
+def instances_of_operations(operation_ids: tuple[str, ...]) -> Query:
+    """Every instance that any of at most `IN_MOST` operations answers for."""
+    return Query(where=(Where("operation_id", "in", operation_ids),), limit=_LIMIT_OF_MANY)
+
+
+def instances_rented_by_any(operation_ids: tuple[str, ...]) -> Query:
+    """Every instance that any of at most `IN_MOST` operations rented."""
+    return Query(where=(Where("rented_by", "in", operation_ids),), limit=_LIMIT_OF_MANY)
+
+
 def open_instances() -> Query:
     """All that the books hold as not gone."""
     return Query(where=(Where("open", "==", True),), limit=10_000)
@@ -53,6 +67,16 @@ def latest_operations(*, limit: int = 100) -> Query:
     return Query(order_by="created_at", descending=True, limit=limit)
 
 
+def snapshots_of_machine(machine: str) -> Query:
+    """Each snapshot of a machine, of whatever state and epoch, newest first."""
+    return Query(where=(Where("machine", "==", machine),), order_by="created_at", descending=True, limit=1000)
+
+
+def latest_snapshots(*, limit: int = 200) -> Query:
+    """The snapshots of all machines, newest first."""
+    return Query(order_by="created_at", descending=True, limit=limit)
+
+
 def all_machines() -> Query:
     """The machines, by the time of their making."""
     return Query(order_by="created_at", limit=10_000)
@@ -66,3 +90,8 @@ def ledger_of_machine(machine: str) -> Query:
 def instances_ever_of_machine(machine: str) -> Query:
     """Each instance that a machine ever had, gone ones too."""
     return Query(where=(Where("machine", "==", machine),), limit=10_000)
+
+
+def instances_ever_of_machines(machines: tuple[str, ...]) -> Query:
+    """Each instance that any of at most `IN_MOST` machines ever had, gone ones too."""
+    return Query(where=(Where("machine", "in", machines),), limit=_LIMIT_OF_MANY)

@@ -15,6 +15,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     Store and bus: with `GOOGLE_CLOUD_PROJECT` (or `DUMONT_STORE=firestore`) Google's, otherwise the local cloud's
     (`DUMONT_STORE=sqlite:<path>`, `DUMONT_BUS=<url of the local dispatcher>`).
+    Snapshots go to B2 (`B2_APPLICATION_KEY_ID`, `B2_APPLICATION_KEY`, `DUMONT_BUCKET`) or, for trials, to a folder
+    (`DUMONT_BLOBS=folder:<path>`), encrypted with keys that are made from `DUMONT_DATA_MASTER_KEY`.
     """
 
     store: str = "sqlite:"
@@ -25,6 +27,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     vast_url: str = "https://console.vast.ai"
     ssh_private_key: str = ""
     ssh_private_key_file: str = ""
+    blobs: str = ""
+    b2_key_id: str = ""
+    b2_key: str = ""
+    b2_realm: str = "production"
+    bucket: str = ""
+    data_master_key: str = ""
+    data_master_key_file: str = ""
     cors_origins: tuple[str, ...] = ()
     log_level: str = "INFO"
 
@@ -54,6 +63,13 @@ def read(environment: Mapping[str, str]) -> Settings:
         vast_url=environment.get("VAST_URL", "") or "https://console.vast.ai",
         ssh_private_key=environment.get("DUMONT_SSH_PRIVATE_KEY", ""),
         ssh_private_key_file=environment.get("DUMONT_SSH_PRIVATE_KEY_FILE", ""),
+        blobs=environment.get("DUMONT_BLOBS", "") or ("b2" if environment.get("B2_APPLICATION_KEY_ID") else ""),
+        b2_key_id=environment.get("B2_APPLICATION_KEY_ID", ""),
+        b2_key=environment.get("B2_APPLICATION_KEY", ""),
+        b2_realm=environment.get("DUMONT_B2_REALM", "") or "production",
+        bucket=environment.get("DUMONT_BUCKET", ""),
+        data_master_key=environment.get("DUMONT_DATA_MASTER_KEY", ""),
+        data_master_key_file=environment.get("DUMONT_DATA_MASTER_KEY_FILE", ""),
         cors_origins=tuple(o.strip() for o in environment.get("DUMONT_CORS_ORIGINS", "").split(",") if o.strip()),
         log_level=environment.get("DUMONT_LOG_LEVEL", "INFO").upper(),
     )

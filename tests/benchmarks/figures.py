@@ -71,7 +71,11 @@ def save(path: Path, figures: Sequence[Figure], **more: Any) -> None:
 
 def show(title: str, figures: Sequence[Figure]) -> None:
     """Print the figures as a table."""
-    rows = [(f.name, f"{f.value:.3g} {f.unit}", "" if f.goal is None else f"≤ {f.goal:g}", _word(f)) for f in figures]
+    digits = {"s": 3, "ms": 1}
+    rows = [
+        (f.name, f"{f.value:.{digits.get(f.unit, 2)}f} {f.unit}", "" if f.goal is None else f"≤ {f.goal:g}", _word(f))
+        for f in figures
+    ]
     try:
         from rich.console import Console
         from rich.table import Table

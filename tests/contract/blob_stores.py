@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import boto3
 import botocore.config
 import httpx
 from b2sdk.v3 import B2Api, InMemoryAccountInfo
-from obstore.store import S3Store
+from obstore.store import BackoffConfig, S3Store
 
 from dumont.adapters.b2 import B2Blobs
 from dumont.adapters.folder_blobs import FolderBlobs
@@ -99,7 +100,14 @@ def boto(url: str, key_id: str, secret: str, *, checksums: bool = False, **optio
     )
 
 
-def obstore_of(key: StoreKey, **options: Any) -> S3Store:
+_SOON: BackoffConfig = {
+    "init_backoff": timedelta(milliseconds=10),
+    "max_backoff": timedelta(milliseconds=10),
+    "base": 2,
+}
+
+
+def obstore_of(key: StoreKey, *, retries: int = 0, **options: Any) -> S3Store:
     """obstore, as an agent uses a `StoreKey`."""
     return S3Store(
         key.bucket,
@@ -109,12 +117,9 @@ def obstore_of(key: StoreKey, **options: Any) -> S3Store:
         secret_access_key=key.secret,
         virtual_hosted_style_request=False,
         client_options={"allow_http": True},
-        retry_config={"max_retries": 0, "retry_timeout": "5s", "backoff": _SOON},  # type: ignore[arg-type]
+        retry_config={"max_retries": retries, "retry_timeout": timedelta(seconds=20), "backoff": _SOON},
         **options,
     )
-
-
-_SOON = {"init_backoff": "10ms", "max_backoff": "10ms", "base": 2}
 
 
 def control(server: ObjectStoreServer, method: str, name: str, body: object = None) -> Any:

@@ -58,7 +58,15 @@ MADE_FOR = {
     "a machine's ledger",
 }
 """The queries whose order comes from an index too."""
-SORTED = {"due operations", "due machines", "the first few that are due", "instances that a machine ever had"}
+SORTED = {
+    "due operations",
+    "due machines",
+    "the first few that are due",
+    "instances that a machine ever had",
+    "instances that some machines ever had",
+    "instances of some operations",
+    "instances rented by some operations",
+}
 """The queries that may sort the few records that an index found."""
 
 

@@ -111,6 +111,21 @@ CASES: dict[str, tuple[type[Any], Query, list[Any]]] = {
         queries.instances_rented_by("op-2"),
         by("id", of_kind(Instance, lambda r: r.rented_by == "op-2")),
     ),
+    "instances that some machines ever had": (
+        Instance,
+        queries.instances_ever_of_machines(("m1", "é")),
+        by("id", of_kind(Instance, lambda r: r.machine in ("m1", "é"))),
+    ),
+    "instances of some operations": (
+        Instance,
+        queries.instances_of_operations(("op-1", "op-2")),
+        by("id", of_kind(Instance, lambda r: r.operation_id in ("op-1", "op-2"))),
+    ),
+    "instances rented by some operations": (
+        Instance,
+        queries.instances_rented_by_any(("op-2",)),
+        by("id", of_kind(Instance, lambda r: r.rented_by == "op-2")),
+    ),
     "open instances": (Instance, queries.open_instances(), by("id", of_kind(Instance, lambda r: r.open))),
     "instances in a state": (
         Instance,

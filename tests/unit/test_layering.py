@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "settings": {"domain"},
     "operations": CONTRACTS | {"operations"},
     "adapters": CONTRACTS | {"adapters"},
-    "edge": CONTRACTS | {"operations", "adapters", "edge"},
+    "edge": CONTRACTS | {"operations", "adapters", "edge", "agent"},
     "local": CONTRACTS | {"operations", "adapters", "edge", "build", "local", "cli"},
     "cli": CONTRACTS | {"adapters", "local", "cli"},
     "agent": {"agent"},

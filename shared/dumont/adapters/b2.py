@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from typing import Any, TypeVar
 
 from b2sdk.v3 import B2Api, B2HttpApiConfig, InMemoryAccountInfo
@@ -103,12 +104,11 @@ class B2Blobs:
     def put(self, key: str, data: bytes) -> BlobSeen:
         """See the port."""
         sha1 = hashlib.sha1(data, usedforsecurity=False).hexdigest()
-        # Bytes, not a stream: of an empty stream `requests` does not know that it is empty, and sends no length.
         with self._call(f"putting {key}"):
             bucket_id = self._bucket_id
             row: dict[str, Any] = self._again(
                 lambda: self._api.session.upload_file(
-                    bucket_id, key, len(data), "application/octet-stream", sha1, {}, data
+                    bucket_id, key, len(data), "application/octet-stream", sha1, {}, _Content(data)
                 )
             )
         seen = _seen(row, is_latest=True)
@@ -209,7 +209,7 @@ class B2Blobs:
 
     def _rows(self, prefix: str) -> Iterator[tuple[dict[str, Any], bool]]:
         """Each version's row, and whether it is the newest of its name, unfinished ones left aside."""
-        start_name: str | None = None
+        start_name: str | None = prefix
         start_id: str | None = None
         newest = ""
         while True:
@@ -223,6 +223,24 @@ class B2Blobs:
             start_name, start_id = page.get("nextFileName"), page.get("nextFileId")
             if start_name is None:
                 return
+
+
+class _Content:
+    """Bytes to be sent. Not a stream that can be iterated: of an empty one `requests` would say that it is chunked,
+    and then send no chunk, for which a server may wait.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._stream = BytesIO(data)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._stream.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
 
 
 def _seen(row: dict[str, Any], *, is_latest: bool) -> BlobSeen | None:

@@ -21,6 +21,7 @@ from dumont.ports import BlobSeen, Clock, KeyRight, StoreKey
 
 _PAGES_MAX = 10_000
 _MD5_DIGITS = 32
+_NAMES = frozenset({"Key", "KeyMarker", "NextKeyMarker"})
 
 Pairs = list[tuple[str, str]]
 
@@ -188,6 +189,11 @@ def _parse(body: bytes, what: str) -> Xml.Element:
         raise BlobUnavailable(f"{what}: the answer is no XML") from None
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
+    # Asked for names encoded, which XML has no words for otherwise, some servers answer with plain ones all the same.
+    if root.findtext("EncodingType") == "url":
+        for element in root.iter():
+            if element.tag in _NAMES:
+                element.text = unquote_plus(element.text or "")
     return root
 
 
@@ -211,7 +217,7 @@ def _seen(element: Xml.Element, *, version_id: str) -> BlobSeen:
 
 
 def _name(element: Xml.Element, tag: str) -> str:
-    return unquote_plus(element.findtext(tag) or "")
+    return element.findtext(tag) or ""
 
 
 def _md5(etag: str | None) -> str | None:

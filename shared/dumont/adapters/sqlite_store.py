@@ -25,6 +25,7 @@ INDEXES: dict[str, tuple[tuple[str, ...], ...]] = {
     "machines": (("shard", "deadline"), ("created_at",)),
     "operations": (("shard", "deadline"), ("machine", "created_at"), ("created_at",)),
     "instances": (("machine", "open"), ("operation_id",), ("rented_by",), ("open",), ("state",)),
+    "snapshots": (("machine", "created_at"), ("created_at",)),
     "ledger": (("machine", "written_at"),),
 }
 """Per collection, the fields that `dumont.queries` asks by; a test holds that each query there runs on an index."""

@@ -1,1 +1,1 @@
-"""What runs on the rented machine."""
+"""What runs on rented machines. Nothing here imports the rest of Dumont: it travels alone."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dumont.build.declarations import FunctionDeclaration, load
 
-DEMO_EXTRAS = ("cli", "local", "ssh")
+DEMO_EXTRAS = ("b2", "cli", "engine", "local", "ssh")
 DEV = "dev.txt"
 DEMO = "demo.txt"
 

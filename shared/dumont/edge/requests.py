@@ -46,6 +46,28 @@ class SweepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     every_seconds: Annotated[float, Meta(ge=0.1, le=60)] = 3.0
 
 
+class SnapshotRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The machine whose workspace to copy."""
+
+    name: str
+
+
+class ListSnapshots(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of which machine; None: all."""
+
+    machine: str | None = None
+
+
+class RestoreRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The machine to restore into; which snapshot (None: the newest complete one), which path of it (empty: all), and
+    whether to go on with the one before if it is damaged."""
+
+    name: str
+    snapshot: Annotated[str, Meta(max_length=64)] | None = None
+    path: Annotated[str, Meta(max_length=4096)] = ""
+    fall_back: bool = False
+
+
 def read_provision(call: Call) -> tuple[str, MachineSpec]:
     """The name and the spec of a provision's body. Raises `InvalidInput` naming the field."""
     body = decode(call.raw_body(), dict[str, msgspec.Raw])

@@ -8,9 +8,23 @@ import msgspec
 
 from dumont.domain import costs
 from dumont.domain.records import Instance, Step
+from dumont.domain.snapshots import Snapshot
+from dumont.operations import look
 from dumont.operations.look import MachineSeen, OperationSeen
+from dumont.ports import Ports
 
-_HIDDEN = ("schema_version", "shard", "deadline", "lease_owner", "lease_until", "candidates", "not_before", "tries")
+_HIDDEN = (
+    "schema_version",
+    "shard",
+    "deadline",
+    "lease_owner",
+    "lease_until",
+    "candidates",
+    "not_before",
+    "tries",
+    "store_key_id",
+    "engine_run",
+)
 
 
 def _plain(record: msgspec.Struct, *hidden: str) -> dict[str, Any]:
@@ -63,6 +77,17 @@ def operation(seen: OperationSeen) -> dict[str, Any]:
     view["instances"] = [instance(i, seen.now) for i in seen.instances]
     view["cost_usd"] = usd(costs.total(seen.instances, seen.now).total_usd)
     return view
+
+
+def snapshot(record: Snapshot) -> dict[str, Any]:
+    """One snapshot: what it holds and whether it counts; its packs as numbers."""
+    view = _plain(record, "packs", "manifest", "manifest_sha256")
+    return view | {"packs": len(record.packs), "stored_bytes": sum(pack.size for pack in record.packs)}
+
+
+def accepted(ports: Ports, operation_id: str) -> dict[str, Any]:
+    """The operation that a request was accepted as."""
+    return {"operation": operation(look.operation(ports, operation_id))}
 
 
 def _step(step: Step, seen: OperationSeen) -> dict[str, Any]:

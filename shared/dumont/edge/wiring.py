@@ -5,15 +5,19 @@ A function that never opens a shell never imports paramiko; the local cloud neve
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
+import hmac
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dumont import settings as settings_module
 from dumont.adapters.clock import SystemClock, SystemIds
-from dumont.domain.errors import BusUnavailable, DumontError, InvalidInput
-from dumont.ports import Bus, Ports, Provider, Shell, Store
+from dumont.domain.errors import BlobRefused, BusUnavailable, DumontError, InvalidInput
+from dumont.ports import Blobs, Bus, Ports, Provider, Shell, Store
 from dumont.settings import Settings
 
 
@@ -29,6 +33,19 @@ def ports() -> Ports:
     return build(settings())
 
 
+@contextlib.contextmanager
+def _importing() -> Iterator[None]:
+    """No garbage collection meanwhile: what an import makes stays, and looking through it is a tenth of its time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        # Of two threads that import at once the first one saw it enabled, and enables it again: no lock is needed.
+        if collects:
+            gc.enable()
+
+
 def build(chosen: Settings) -> Ports:
     """Ports for given settings."""
     return Ports(
@@ -39,12 +56,16 @@ def build(chosen: Settings) -> Ports:
         clock=SystemClock(),
         ids=SystemIds(),
         deployment=chosen.deployment,
+        make_blobs=functools.cache(lambda: _blobs(chosen)),
+        data_key=lambda machine: _data_key(chosen, machine),
+        engine=_engine,
     )
 
 
 def _store(chosen: Settings) -> Store:
     if chosen.store == "firestore":
-        from dumont.adapters.firestore_store import FirestoreStore
+        with _importing():
+            from dumont.adapters.firestore_store import FirestoreStore
 
         return FirestoreStore(chosen.project)
     from dumont.adapters.sqlite_store import SqliteStore
@@ -70,7 +91,8 @@ class _LazyPubSub:
 
     @functools.cached_property
     def _bus(self) -> Bus:
-        from dumont.adapters.pubsub_bus import PubSubBus
+        with _importing():
+            from dumont.adapters.pubsub_bus import PubSubBus
 
         return PubSubBus(self._project)
 
@@ -100,7 +122,8 @@ class _Providers(Mapping[str, Provider]):
         if name not in self._names():
             raise KeyError(name)
         if name not in self._made:
-            from dumont.adapters.vast import Vast
+            with _importing():
+                from dumont.adapters.vast import Vast
 
             self._made[name] = Vast(self._chosen.vast_api_key, self._chosen.vast_url, clock=SystemClock())
         return self._made[name]
@@ -112,15 +135,55 @@ class _Providers(Mapping[str, Provider]):
         return len(self._names())
 
 
+def _blobs(chosen: Settings) -> Blobs:
+    if chosen.blobs.startswith("folder:"):
+        from dumont.adapters.folder_blobs import FolderBlobs
+
+        return FolderBlobs(Path(chosen.blobs.removeprefix("folder:")), clock=SystemClock())
+    if chosen.blobs == "b2":
+        from dumont.adapters.b2 import B2Blobs
+
+        if not chosen.bucket:
+            raise InvalidInput("no bucket is named for snapshots", field="DUMONT_BUCKET")
+        return B2Blobs(chosen.b2_key_id, chosen.b2_key, chosen.bucket, clock=SystemClock(), realm=chosen.b2_realm)
+    raise BlobRefused("no object store is configured (DUMONT_BLOBS, or B2_APPLICATION_KEY_ID and its key)")
+
+
+def _data_key(chosen: Settings, machine: str) -> bytes:
+    """Each machine's own key, made from the deployment's master key and stored nowhere. A host that has one learns
+    nothing of the others: HMAC-SHA256 is a PRF (as in HKDF-Expand, RFC 5869, with one block)."""
+    text = chosen.data_master_key or _secret_file(chosen.data_master_key_file, "the data master key")
+    if len(text) < 32:
+        raise InvalidInput(
+            "the key that snapshots are encrypted with is missing or short", field="DUMONT_DATA_MASTER_KEY"
+        )
+    return hmac.new(text.encode(), b"dumont data key\0" + machine.encode(), "sha256").digest()
+
+
+def _engine() -> bytes:
+    from dumont.agent.archive import engine
+
+    return engine()
+
+
+def _secret_file(path: str, what: str) -> str:
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise DumontError(f"{what} cannot be read: {error.strerror}") from error
+
+
 def _shell(chosen: Settings) -> Shell:
-    from dumont.adapters.ssh import ParamikoShell
+    # paramiko imports invoke if it can, for ~/.ssh/config, which we never read; that is half of its import's time.
+    sys.modules.setdefault("invoke", None)  # type: ignore[arg-type]  # None: "cannot be imported"
+    with _importing():
+        from dumont.adapters.ssh import ParamikoShell
 
     text = chosen.ssh_private_key
     if not text and chosen.ssh_private_key_file:
-        try:
-            text = Path(chosen.ssh_private_key_file).read_text()
-        except OSError as error:
-            raise DumontError(f"the control plane's SSH key cannot be read: {error.strerror}") from error
+        text = _secret_file(chosen.ssh_private_key_file, "the control plane's SSH key") + "\n"
     if not text:
         raise InvalidInput("the control plane has no SSH key", field="DUMONT_SSH_PRIVATE_KEY")
     return ParamikoShell(text)

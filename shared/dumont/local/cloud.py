@@ -85,6 +85,7 @@ def _start(
     os.environ["DUMONT_DEPLOYMENT"] = _kept(folder / "deployment", lambda: secrets.token_hex(4))
     os.environ["DUMONT_SSH_PRIVATE_KEY_FILE"] = str(_control_plane_key(folder))
     _market(stack, folder, market_port, time_scale, seed, real=real)
+    _object_store(stack, folder)
     # --- functions, bus and store ---
     from dumont.build.declarations import load
     from dumont.local.dispatcher import Dispatcher
@@ -211,6 +212,31 @@ def _market(stack: contextlib.ExitStack, folder: Path, port: int, time_scale: fl
     os.environ["VAST_API_KEY"], os.environ["VAST_URL"] = key, market.url
     scaled = "" if time_scale == 1 else f", boots take {time_scale:g} of their real time"
     _say(f"market     {market.url} – simulated{scaled}; its key: {folder / 'market-key'}")
+
+
+BUCKET = "dumont-local"
+
+
+def _object_store(stack: contextlib.ExitStack, folder: Path) -> None:
+    """B2, or a server that speaks its API, with keys that are as restricted and as short-lived as B2's."""
+    os.environ["DUMONT_DATA_MASTER_KEY_FILE"] = str(folder / "data-master-key")
+    _kept(folder / "data-master-key", lambda: secrets.token_hex(32))
+    if os.environ.get("B2_APPLICATION_KEY_ID") and os.environ.get("DUMONT_BUCKET"):
+        _say(f"snapshots  B2, bucket {os.environ['DUMONT_BUCKET']} – REAL")
+        return
+    from dumont.local.object_store.server import ObjectStoreServer
+
+    server = ObjectStoreServer(folder / "objects", clock=SystemClock(), buckets=[BUCKET])
+    server.start()
+    stack.callback(server.close)
+    os.environ |= {
+        "DUMONT_BLOBS": "b2",
+        "DUMONT_B2_REALM": server.url,
+        "B2_APPLICATION_KEY_ID": server.key_id,
+        "B2_APPLICATION_KEY": server.key,
+        "DUMONT_BUCKET": BUCKET,
+    }
+    _say(f"snapshots  {server.url} – an object store of its own")
 
 
 def _emulators(stack: contextlib.ExitStack) -> str:

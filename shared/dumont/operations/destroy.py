@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 INSPECT_TRIES = 3
 SAFE = "The machine runs on, untouched."
+_GIVES_WAY = (OperationKind.PROVISION, OperationKind.SNAPSHOT, OperationKind.RESTORE)
 
 
 def request(
@@ -63,7 +64,7 @@ def request(
             stronger = replace(held_by, discard=True)  # "--discard" said now holds for the one under way
             tx.put(stronger)
             return machine, stronger
-        if held_by is not None and held_by.open and held_by.kind is not OperationKind.PROVISION:
+        if held_by is not None and held_by.open and held_by.kind not in _GIVES_WAY:
             raise Conflict(
                 f"{name} is in the middle of a {held_by.kind.value}",
                 code="operation_under_way",

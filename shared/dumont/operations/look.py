@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import msgspec
 from msgspec.structs import replace
 
@@ -11,6 +13,7 @@ from dumont.domain.errors import InvalidInput, NotFound, ProviderError, Unknown
 from dumont.domain.names import check_machine_name
 from dumont.domain.offers import OfferQuery, RankedOffer, rank
 from dumont.domain.records import Instance, Machine, MachineState, Operation
+from dumont.domain.snapshots import Snapshot, SnapshotState
 from dumont.ports import Ports
 
 
@@ -79,7 +82,18 @@ def search(ports: Ports, query: OfferQuery) -> Offers:
 def machines(ports: Ports, *, destroyed_too: bool = False) -> list[MachineSeen]:
     """The machines, oldest first; those destroyed only if asked for."""
     found = ports.store.find(Machine, queries.all_machines())
-    return [_seen(ports, m) for m in found if destroyed_too or m.state is not MachineState.DESTROYED]
+    shown = [m for m in found if destroyed_too or m.state is not MachineState.DESTROYED]
+    ever: dict[str, list[Instance]] = {m.id: [] for m in shown}
+    for names in _batches(list(ever)):
+        for instance in ports.store.find(Instance, queries.instances_ever_of_machines(names)):
+            ever[instance.machine].append(instance)
+    return [_seen(m, ever[m.id], ports.clock.now()) for m in shown]
+
+
+def _batches(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Ids for one query each: a query for every single one would take a list as many round trips as it has rows."""
+    for start in range(0, len(ids), queries.IN_MOST):
+        yield tuple(ids[start : start + queries.IN_MOST])
 
 
 def machine(ports: Ports, name: str) -> MachineSeen:
@@ -88,12 +102,10 @@ def machine(ports: Ports, name: str) -> MachineSeen:
     found = ports.store.get(Machine, name)
     if found is None:
         raise Unknown(f"there is no machine named {name}", field="name", hint="`dumont ls` shows those there are")
-    return _seen(ports, found)
+    return _seen(found, ports.store.find(Instance, queries.instances_ever_of_machine(found.id)), ports.clock.now())
 
 
-def _seen(ports: Ports, found: Machine) -> MachineSeen:
-    now = ports.clock.now()
-    ever = ports.store.find(Instance, queries.instances_ever_of_machine(found.id))
+def _seen(found: Machine, ever: Sequence[Instance], now: float) -> MachineSeen:
     of_this_life = sorted((i for i in ever if i.intended_at >= found.created_at), key=lambda i: (i.intended_at, i.id))
     return MachineSeen(machine=found, instances=of_this_life, cost=costs.total(of_this_life, now), now=now)
 
@@ -122,7 +134,14 @@ def operations(ports: Ports, *, machine_name: str | None, limit: int) -> list[Op
         query = queries.history_of_machine(machine_name, limit=limit)
     else:
         query = queries.latest_operations(limit=limit)
-    return [_operation_seen(ports, op) for op in ports.store.find(Operation, query)]
+    found = ports.store.find(Operation, query)
+    of: dict[str, list[Instance]] = {op.id: [] for op in found}
+    for ids in _batches(list(of)):
+        for instance in ports.store.find(Instance, queries.instances_rented_by_any(ids)):
+            of[instance.rented_by].append(instance)
+        for instance in ports.store.find(Instance, queries.instances_of_operations(ids)):
+            of[instance.operation_id].append(instance)
+    return [_operation_seen(op, of[op.id], ports.clock.now()) for op in found]
 
 
 def operation(ports: Ports, operation_id: str) -> OperationSeen:
@@ -130,12 +149,28 @@ def operation(ports: Ports, operation_id: str) -> OperationSeen:
     found = ports.store.get(Operation, operation_id)
     if found is None:
         raise Unknown(f"there is no operation {operation_id[:64]}", hint="`dumont operations` shows those there are")
-    return _operation_seen(ports, found)
+    rented = ports.store.find(Instance, queries.instances_rented_by(found.id))
+    answers_for = ports.store.find(Instance, queries.instances_of_operation(found.id))
+    return _operation_seen(found, rented + answers_for, ports.clock.now())
 
 
-def _operation_seen(ports: Ports, op: Operation) -> OperationSeen:
-    rented = ports.store.find(Instance, queries.instances_rented_by(op.id))
-    answers_for = ports.store.find(Instance, queries.instances_of_operation(op.id))
-    by_id = {i.id: i for i in rented + answers_for}
+def _operation_seen(op: Operation, instances: Sequence[Instance], now: float) -> OperationSeen:
+    by_id = {i.id: i for i in instances}
     ordered = sorted(by_id.values(), key=lambda i: (i.intended_at, i.id))
-    return OperationSeen(operation=op, instances=ordered, now=ports.clock.now())
+    return OperationSeen(operation=op, instances=ordered, now=now)
+
+
+def snapshots(ports: Ports, *, machine_name: str | None) -> list[Snapshot]:
+    """The snapshots, newest first, of one machine or of all; not those that are deleted."""
+    query = queries.latest_snapshots()
+    if machine_name is not None:
+        query = queries.snapshots_of_machine(check_machine_name(machine_name))
+    return [s for s in ports.store.find(Snapshot, query) if s.state is not SnapshotState.DELETED]
+
+
+def snapshot(ports: Ports, snapshot_id: str) -> Snapshot:
+    """One snapshot. Raises `Unknown`."""
+    found = ports.store.get(Snapshot, snapshot_id)
+    if found is None:
+        raise Unknown(f"there is no snapshot {snapshot_id[:64]}", hint="`dumont snapshots` shows those there are")
+    return found

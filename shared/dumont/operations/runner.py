@@ -24,6 +24,8 @@ TOPICS: Mapping[OperationKind, str] = {
     OperationKind.PROVISION: "dumont-provision",
     OperationKind.DESTROY: "dumont-destroy",
     OperationKind.REAP: "dumont-destroy",
+    OperationKind.SNAPSHOT: "dumont-snapshot",
+    OperationKind.RESTORE: "dumont-snapshot",
 }
 
 

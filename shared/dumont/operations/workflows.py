@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dumont.domain.records import OperationKind
-from dumont.operations import destroy, provision
+from dumont.operations import destroy, provision, snapshot
 from dumont.operations.runner import Workflow
 
 WORKFLOWS: Mapping[OperationKind, Workflow] = {
     OperationKind.PROVISION: provision.WORKFLOW,
     OperationKind.DESTROY: destroy.WORKFLOW,
     OperationKind.REAP: destroy.REAP,
+    OperationKind.SNAPSHOT: snapshot.WORKFLOW,
+    OperationKind.RESTORE: snapshot.WORKFLOW,
 }

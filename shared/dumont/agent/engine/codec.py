@@ -153,7 +153,9 @@ class Codec:
         if len(self._out) < length:
             self._out = bytearray(length)
         out = memoryview(self._out)[:length]
-        if numpy is not None and length:
+        if not length:
+            return out
+        if numpy is not None:
             whole = numpy.frombuffer(out, dtype="u1")
             whole[0::2] = numpy.frombuffer(parts[0], dtype="u1")
             if length > 1:

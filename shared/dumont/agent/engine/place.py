@@ -228,8 +228,8 @@ class Tree:
 
     def _look_up_owners(self) -> None:
         """An owner known here by name keeps the name, not the number."""
-        import grp  # noqa: PLC0415 - Unix alone
-        import pwd  # noqa: PLC0415
+        import grp
+        import pwd
 
         for number, name in self._manifest.users.items():
             if name:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import resource
-import sys
+import re
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ class Progress:
 
 
 def peak_rss_bytes() -> int:
-    """The most memory that this process has held."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    """The most memory that this process has held; 0 where the system does not say."""
+    try:
+        # `getrusage` would count what the process that started us held.
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
+    except (OSError, ValueError):
+        return 0
+    return int(found.group(1)) * 1024 if found else 0

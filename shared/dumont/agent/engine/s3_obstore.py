@@ -60,7 +60,7 @@ class ObstoreS3(Store):
         def work() -> str:
             try:
                 answer = obstore.put(self._store, key, data, use_multipart=False)
-            except exceptions.BaseError as error:
+            except (exceptions.BaseError, OSError) as error:
                 raise _known(key, error) from None
             return (answer["e_tag"] or "").strip('"')
 
@@ -71,7 +71,7 @@ class ObstoreS3(Store):
         def work() -> bytes:
             try:
                 return bytes(obstore.get(self._store, key).bytes())
-            except exceptions.BaseError as error:
+            except (exceptions.BaseError, OSError) as error:
                 raise _known(key, error) from None
 
         return retried(key, work)
@@ -80,7 +80,7 @@ class ObstoreS3(Store):
         def work() -> memoryview:
             try:
                 return memoryview(obstore.get_range(self._store, key, start=offset, length=length))
-            except exceptions.BaseError as error:
+            except (exceptions.BaseError, OSError) as error:
                 raise _known(key, error) from None
 
         return retried(key, work)
@@ -88,7 +88,7 @@ class ObstoreS3(Store):
 
 def _known(key: str, error: Exception) -> EngineError:
     """Our error for obstore's. Its text is left out: it can hold a signed URL."""
-    if isinstance(error, exceptions.NotFoundError):
+    if isinstance(error, (exceptions.NotFoundError, FileNotFoundError)):
         return StoreMissing(f"{key}: there is no such object")
     if isinstance(error, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)):
         return StoreRefused(f"{key}: the key does not allow this")

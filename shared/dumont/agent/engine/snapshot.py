@@ -41,7 +41,7 @@ def snapshot(job: Job, report: Callable[[dict[str, Any]], None] | None = None) -
 
 class _Snapshot:
     def __init__(self, job: Job) -> None:
-        if not os.path.isdir(job.workspace):  # noqa: PTH112 - text or bytes, as it came
+        if not os.path.isdir(job.workspace):
             raise BadJob("the workspace is not there")
         self._job, self._options = job, job.options
         self._hasher = Hasher(native_hash(), job.data_key, job.machine)
@@ -203,8 +203,8 @@ class _Snapshot:
         self._counters.bytes_sent += pack.size
 
     def _name_owner(self, status: os.stat_result) -> None:
-        import grp  # noqa: PLC0415 - Unix alone
-        import pwd  # noqa: PLC0415
+        import grp
+        import pwd
 
         for number, names, look in (
             (status.st_uid, self._users, lambda n: pwd.getpwuid(n).pw_name),

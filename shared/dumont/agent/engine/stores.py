@@ -54,10 +54,10 @@ def open_store(spec: StoreSpec, connections: int) -> Store:
     if spec.client == "obstore" and not native:
         raise BadJob("obstore is not installed on this host")
     if native and spec.client != "pure":
-        from .s3_obstore import ObstoreS3  # noqa: PLC0415 - a host may not have it
+        from .s3_obstore import ObstoreS3
 
         return ObstoreS3(spec, connections)
-    from .s3_pure import PureS3  # noqa: PLC0415 - only where it is used
+    from .s3_pure import PureS3
 
     return PureS3(spec)
 

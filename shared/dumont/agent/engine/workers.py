@@ -93,7 +93,7 @@ class Crew:
     def _read_again(self, file: FileRead) -> None:
         file.tries += 1
         if file.why:
-            gone = not os.path.lexists(file.where)  # noqa: PTH110 - bytes
+            gone = not os.path.lexists(file.where)
             if gone:
                 self.vanished.append(file.entry.path)
             else:
@@ -115,7 +115,7 @@ class Crew:
 
     def _read_large(self, file: FileRead) -> None:
         # `_done` gives the place back.
-        self._open.acquire()  # noqa: SIM115, R1732
+        self._open.acquire()
         try:
             file.open()
             extents = data_extents(file.descriptor, file.status)

@@ -56,7 +56,7 @@ class MachineFolder:
 
     @property
     def programs(self) -> Path:
-        """What comes first on PATH: nvidia-smi."""
+        """What comes first on PATH: nvidia-smi and Python."""
         return self.path / "bin"
 
     @property
@@ -141,6 +141,11 @@ class MachineFolder:
         words = [sys.executable, "-S", "-E", nvidia_smi.__file__, str(self.path)]
         program.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
         program.chmod(0o755)
+        for name in ("python3", "python"):
+            # As an image has Python with what its user needs: here the snapshot engine's packages are part of it.
+            python = self.programs / name
+            python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+            python.chmod(0o755)
         profile = self.home / ".profile"
         if not profile.exists():
             # A login shell's /etc/profile sets PATH anew.

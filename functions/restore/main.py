@@ -1,0 +1,27 @@
+"""`POST /restore`: put a snapshot's files into a running machine's workspace, whole or not at all."""
+
+import functions_framework
+
+from dumont.domain.records import Role
+from dumont.edge import views
+from dumont.edge.http import Answer, Call, endpoint, no_such_path
+from dumont.edge.requests import RestoreRequest
+from dumont.operations.snapshot import request_restore
+
+
+@functions_framework.http
+@endpoint(methods={"POST": Role.OPERATOR})
+def restore(call: Call) -> Answer:
+    """The body has a `name`; and which `snapshot`, which `path` of it, and whether to `fall_back` if it is damaged."""
+    if call.path:
+        raise no_such_path(call)
+    wish = call.body(RestoreRequest)
+    op = request_restore(
+        call.ports,
+        wish.name,
+        snapshot_id=wish.snapshot,
+        path=wish.path,
+        fall_back=wish.fall_back,
+        requested_by=call.caller,
+    )
+    return Answer(views.accepted(call.ports, op.id), 202, {"Location": f"/operations/{op.id}"})

@@ -1,0 +1,26 @@
+"""The snapshot engine as one file that `python3` runs: the package as it stands, zipped the same way each time."""
+
+from __future__ import annotations
+
+import functools
+import io
+import zipfile
+from pathlib import Path
+
+_MAIN = "import sys\n\nfrom engine.command import main\n\nsys.exit(main())\n"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@functools.cache
+def engine() -> bytes:
+    """The file's bytes. The same sources give the same bytes, so that a host keeps the one that it has."""
+    folder = Path(__file__).parent / "engine"
+    sources = {"__main__.py": _MAIN.encode()}
+    sources |= {f"engine/{path.name}": path.read_bytes() for path in sorted(folder.glob("*.py"))}
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in sorted(sources.items()):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, content)
+    return out.getvalue()

@@ -1,0 +1,103 @@
+"""The snapshot engine on a host, over a shell: put there, started with its job on standard input, asked how far it is.
+
+No byte of a workspace passes through here. The job holds keys: it goes over SSH into the engine's standard input, and
+is never on the host's disk, in its environment or on a command line (invariant 9).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from typing import Any
+
+import msgspec
+
+from dumont.domain.errors import ShellError
+from dumont.ports import ShellSession
+
+ROOT = '"$HOME"/.dumont'
+START_SECONDS = 40.0
+
+
+class EngineState(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a run is: its last line (progress, result or error), and whether it has ended, or died without a word."""
+
+    last: dict[str, Any]
+    ended: bool
+    died: bool
+
+
+def prepare(session: ShellSession, workspace: str, engine: bytes) -> tuple[str, str]:
+    """Make the folders and put the engine there if it is not; answers with the workspace's and the home's paths.
+
+    Raises `ShellError` if the host cannot.
+    """
+    name = f"{hashlib.sha256(engine).hexdigest()}.pyz"
+    script = (
+        f"umask 077; mkdir -p {ROOT}/engine {ROOT}/runs {ROOT}/state && mkdir -p -- {shlex.quote(workspace)} && "
+        f"(cd -- {shlex.quote(workspace)} && pwd -P) && (cd && pwd -P) && "
+        f"if [ -s {ROOT}/engine/{name} ]; then echo present; else echo absent; fi"
+    )
+    lines = _run(session, script).splitlines()
+    if len(lines) != 3 or not lines[0].startswith("/") or not lines[1].startswith("/"):
+        raise ShellError("the host's answer cannot be read")
+    if lines[2] != "present":
+        target = f"{ROOT}/engine/{name}"
+        # A transfer that breaks off leaves no engine of the right name behind.
+        _run(session, f"cat > {target}.part && mv {target}.part {target}", stdin=engine)
+    return lines[0], lines[1]
+
+
+def start(session: ShellSession, run: str, engine: bytes, job: dict[str, Any]) -> None:
+    """Start a run, once: its folder is the lock, so that a start repeated after a death starts nothing twice."""
+    name = f"{hashlib.sha256(engine).hexdigest()}.pyz"
+    script = f"""
+umask 077
+mkdir {ROOT}/runs/{shlex.quote(run)} 2>/dev/null || exit 0
+cd {ROOT}/runs/{shlex.quote(run)} || exit 1
+python=python3
+[ -x {ROOT}/venv/bin/python ] && python={ROOT}/venv/bin/python
+exec 3<&0
+nohup sh -c '"$0" "$1" <&3 >out.jsonl 2>err.log; echo $? >status' "$python" {ROOT}/engine/{name} >/dev/null 2>&1 &
+echo $! >pid
+exec 3<&-
+i=0
+while [ ! -s out.jsonl ] && [ ! -f status ] && [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done
+exit 0
+"""
+    _run(session, script, stdin=json.dumps(job).encode())
+
+
+def poll(session: ShellSession, run: str) -> EngineState:
+    """How far a run is. Raises `ShellError` if that cannot be read: unreadable is neither done nor dead."""
+    script = f"""
+cd {ROOT}/runs/{shlex.quote(run)} 2>/dev/null || {{ echo gone; exit 0; }}
+if [ -f status ]; then echo ended
+elif [ ! -f pid ]; then echo starting
+elif kill -0 "$(cat pid)" 2>/dev/null; then echo running
+elif [ -f status ]; then echo ended
+else echo died; fi
+tail -n 1 out.jsonl 2>/dev/null
+"""
+    text = _run(session, script)
+    word, _, rest = text.partition("\n")
+    if word not in ("ended", "starting", "running", "died", "gone"):
+        raise ShellError("the host's answer cannot be read")
+    return EngineState(last=_line(rest), ended=word == "ended", died=word in ("died", "gone"))
+
+
+def _line(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text) if text.strip() else {}
+    except ValueError:
+        return {}  # a line half written, or a host that talks nonsense
+    return value if isinstance(value, dict) else {}
+
+
+def _run(session: ShellSession, script: str, *, stdin: bytes = b"") -> str:
+    result = session.run(script, stdin=stdin, timeout_seconds=START_SECONDS)
+    if result.exit_status != 0:
+        said = result.stderr.decode("utf-8", "replace").strip()
+        raise ShellError(f"exit status {result.exit_status}: {said[:200]}")
+    return result.stdout.decode("utf-8", "replace")
