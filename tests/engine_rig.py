@@ -133,7 +133,7 @@ def _digest(where: bytes, status: os.stat_result) -> str:
 
 def weights(elements: int, seed: int = 1) -> bytes:
     """A safetensors file of Gaussian bf16 numbers, in two tensors."""
-    import numpy  # noqa: PLC0415 - only the tests that need it pay for it
+    import numpy
 
     floats = numpy.random.default_rng(seed).standard_normal(elements, dtype=numpy.float32) * 0.02
     data = (floats.view(numpy.uint32) >> 16).astype(numpy.uint16).tobytes()

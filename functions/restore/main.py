@@ -3,7 +3,7 @@
 import functions_framework
 
 from dumont.domain.records import Role
-from dumont.edge import views
+from dumont.edge import answers
 from dumont.edge.http import Answer, Call, endpoint, no_such_path
 from dumont.edge.requests import RestoreRequest
 from dumont.operations.snapshot import request_restore
@@ -24,4 +24,4 @@ def restore(call: Call) -> Answer:
         fall_back=wish.fall_back,
         requested_by=call.caller,
     )
-    return Answer(views.accepted(call.ports, op.id), 202, {"Location": f"/operations/{op.id}"})
+    return answers.accepted(call.ports, op)

@@ -1,38 +1,41 @@
-"""`POST /snapshot` (202 and an operation), `GET /snapshot`, `GET /snapshot/ID`; the worker also restores."""
+"""Doors of snapshots: take, list, show, keep, verify, compare, remove. The worker runs them all, and restores."""
 
 from typing import Any
 
 import functions_framework
 
 from dumont.domain.records import Role
-from dumont.edge import views
+from dumont.edge import answers, events
 from dumont.edge.http import Answer, Call, endpoint, no_such_path
-from dumont.edge.requests import ListSnapshots, SnapshotRequest
+from dumont.edge.requests import DiffRequest, KeepRequest, ListSnapshots, SnapshotRequest
 from dumont.operations import look
-from dumont.operations.snapshot import request_snapshot
+from dumont.operations import snapshot as do
 
 
 @functions_framework.http
-@endpoint(methods={"GET": Role.VIEWER, "POST": Role.OPERATOR})
+@endpoint(methods={"GET": Role.VIEWER, "POST": Role.OPERATOR, "DELETE": Role.OPERATOR})
 def snapshot(call: Call) -> Answer:
-    """POST takes one of a running machine; GET lists them, or shows one."""
+    ports, by = call.ports, call.caller
     match call.request.method, call.path:
-        case "POST", []:
-            name = call.body(SnapshotRequest).name
-            taken, op = request_snapshot(call.ports, name, reason="user", requested_by=call.caller)
-            body = {"snapshot": views.snapshot(taken), **views.accepted(call.ports, op.id)}
-            return Answer(body, 202, {"Location": f"/operations/{op.id}"})
         case "GET", []:
-            found = look.snapshots(call.ports, machine_name=call.arguments(ListSnapshots).machine)
-            return Answer({"snapshots": [views.snapshot(seen) for seen in found]})
-        case "GET", [snapshot_id]:
-            return Answer({"snapshot": views.snapshot(look.snapshot(call.ports, snapshot_id))})
-    raise no_such_path(call)
+            return answers.snapshots(look.snapshots(ports, machine_name=call.arguments(ListSnapshots).machine))
+        case "GET", [which]:
+            return answers.snapshot(look.snapshot(ports, which))
+        case "DELETE", [which]:
+            return answers.snapshot(do.remove(ports, which))
+        case "POST", [which, "keep"]:
+            return answers.snapshot(do.keep(ports, which, wanted=call.body(KeepRequest).keep))
+        case "POST", []:
+            op = do.request_snapshot(ports, call.body(SnapshotRequest).name, requested_by=by)
+        case "POST", [which, "verify"]:
+            op = do.request_reading(ports, which, requested_by=by)
+        case "POST", [which, "diff"]:
+            op = do.request_reading(ports, which, other_id=call.body(DiffRequest).other, requested_by=by)
+        case _:
+            raise no_such_path(call)
+    return answers.accepted(ports, op)
 
 
 @functions_framework.cloud_event
 def snapshot_worker(event: Any) -> None:
-    """Topic `dumont-snapshot`: take the operation as far as it goes now."""
-    from dumont.edge import events
-
     events.work(event)

@@ -47,10 +47,10 @@ class Times:
     added: list[int] = field(default_factory=list)
 
     def median(self, phase: str) -> float:
-        return statistics.median(run.seconds for run in getattr(self, phase))
+        return float(statistics.median(run.seconds for run in getattr(self, phase)))
 
     def cpu(self, phase: str) -> float:
-        return statistics.median(run.cpu_seconds for run in getattr(self, phase))
+        return float(statistics.median(run.cpu_seconds for run in getattr(self, phase)))
 
     def peak_mib(self) -> float:
         return max(run.peak_mib for run in [*self.full, *self.incremental, *self.restore])
@@ -188,7 +188,9 @@ def figures(times: dict[str, Times], weights_stored: float, changed: int) -> lis
 
 
 def show_times(times: dict[str, Times]) -> None:
-    print(f"\n{'':16} {'full s (CPU)':>16} {'incremental':>16} {'restore':>16} {'stored MB':>10} {'added':>7} {'MiB':>6}")
+    print(
+        f"\n{'':16} {'full s (CPU)':>16} {'incremental':>16} {'restore':>16} {'stored MB':>10} {'added':>7} {'MiB':>6}"
+    )
     for name, value in times.items():
         cells = [f"{value.median(phase):7.2f} ({value.cpu(phase):5.1f})" for phase in PHASES]
         stored, added = statistics.median(value.stored) / 1e6, statistics.median(value.added) / 1e6
@@ -202,7 +204,7 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="256 MiB and 2,000 files instead of 2 GiB and 20,000")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--restic", action="append", help="a restic to measure; default: the one on the path")
-    parser.add_argument("--where", type=Path, default=Path("/dev/shm" if Path("/dev/shm").is_dir() else "/tmp"))  # noqa: S108
+    parser.add_argument("--where", type=Path, default=Path("/dev/shm" if Path("/dev/shm").is_dir() else "/tmp"))
     arguments = parser.parse_args()
     found = shutil.which("restic")
     rivals = arguments.restic or ([found] if found else [])
@@ -216,7 +218,7 @@ def main() -> int:
         making.start()
         making.join()
         with server(root) as endpoint:
-            everyone: list[Contestant] = [Engine(root, endpoint), PlainCopy(root)]
+            everyone: list[Contestant] = [Engine(root, endpoint), PlainCopy(root, endpoint)]
             everyone += [Restic(root, endpoint, binary) for binary in rivals]
             # Memory that was never touched is slow here: a first copy, not timed, touches as much as will be needed.
             shutil.copytree(root / "data", root / "touched")

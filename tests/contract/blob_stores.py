@@ -9,19 +9,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import botocore.config
 import httpx
 from b2sdk.v3 import B2Api, InMemoryAccountInfo
-from obstore.store import BackoffConfig, S3Store
+from obstore.store import S3Store
 
 from dumont.adapters.b2 import B2Blobs
 from dumont.adapters.folder_blobs import FolderBlobs
 from dumont.adapters.s3_blobs import S3Blobs
 from dumont.local.object_store.server import ObjectStoreServer
 from dumont.ports import Blobs, StoreKey
+
+if TYPE_CHECKING:
+    from obstore.store import BackoffConfig
 
 BUCKET = "dumont-test"
 PART_BYTES = 200_000
@@ -55,7 +58,8 @@ class Rig:
 
 @contextlib.contextmanager
 def serving(folder: Path, clock: MovedClock, **options: Any) -> Iterator[ObjectStoreServer]:
-    options = {"minimum_part_bytes": PART_BYTES, "buckets": [BUCKET], **options}
+    sizes = {"minimum_part_bytes": PART_BYTES, "recommended_part_bytes": 2 * PART_BYTES}
+    options = {**sizes, "buckets": [BUCKET], **options}
     with ObjectStoreServer(folder, clock=clock, **options) as server:
         yield server
 

@@ -51,7 +51,7 @@ def store(spec: StoreSpec) -> Store:
 
 def test_what_is_put_is_got_whole_and_in_parts(store: Store) -> None:
     content = random.Random(1).randbytes(300_000)
-    assert store.put("a/packs/0f", memoryview(content)) == hashlib.md5(content).hexdigest()
+    assert store.put("a/packs/0f", memoryview(content)) == hashlib.md5(content).hexdigest()  # noqa: S324 - what S3 answers
     assert store.get("a/packs/0f") == content
     assert bytes(store.get_range("a/packs/0f", 1000, 5000)) == content[1000:6000]
     assert bytes(store.get_range("a/packs/0f", 299_990, 100)) == content[299_990:]

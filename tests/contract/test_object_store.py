@@ -135,7 +135,7 @@ def test_an_upload_in_parts_can_be_ended_and_leaves_nothing(server: ObjectStoreS
     assert [row["UploadId"] for row in s3.list_multipart_uploads(Bucket=BUCKET)["Uploads"]] == [upload_id]
     s3.abort_multipart_upload(Bucket=BUCKET, Key="big", UploadId=upload_id)
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=BUCKET)
-    assert [path for path in server.catalogue.data.glob("*/*")] == []
+    assert list(server.catalogue.data.glob("*/*")) == []
 
 
 @pytest.mark.parametrize("fault", ["too small", "wrong digest", "missing"])
@@ -198,7 +198,7 @@ def test_content_of_another_md5_is_refused_and_not_kept(
     with pytest.raises(botocore.exceptions.ClientError) as problem:
         s3.put_object(Bucket=BUCKET, Key="x", Body=b"content", ContentMD5=md5)
     assert refusal(problem) == (code, 400)
-    assert [path for path in server.catalogue.data.glob("*/*")] == []
+    assert list(server.catalogue.data.glob("*/*")) == []
 
 
 def test_versions_are_kept_under_what_covers_and_hides_them(s3: Any) -> None:
@@ -288,11 +288,11 @@ def test_a_wrong_signature_is_refused(server: ObjectStoreServer, clock: MovedClo
 
 
 def test_b2sdk_uploads_downloads_lists_hides_and_deletes(bucket: Any) -> None:
-    made = bucket.upload_bytes(CONTENT, "a/größe +%", file_info={"epoch": "3 é"})
-    assert made.content_sha1 == hashlib.sha1(CONTENT).hexdigest()  # noqa: S324
+    made = bucket.upload_bytes(CONTENT[:PART_BYTES], "a/größe +%", file_info={"epoch": "3 é"})
+    assert made.content_sha1 == hashlib.sha1(CONTENT[:PART_BYTES]).hexdigest()  # noqa: S324
     got = io.BytesIO()
     bucket.download_file_by_name("a/größe +%").save(got)
-    assert got.getvalue() == CONTENT
+    assert got.getvalue() == CONTENT[:PART_BYTES]
     assert bucket.get_file_info_by_name("a/größe +%").file_info == {"epoch": "3 é"}
     part = io.BytesIO()
     bucket.download_file_by_id(made.id_, range_=(10, 19)).save(part)

@@ -1,4 +1,4 @@
-"""kill -9 at any moment of a backup or a restore: the next run goes on, and nothing half done is ever taken for done."""
+"""kill -9 at any moment of a backup or a restore: the next run goes on, and nothing half done is taken for done."""
 
 from __future__ import annotations
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from rich.console import Console
 
-from dumont.cli.follow import event_lines, failure, picture
+from dumont.cli.follow import _Lines, event_lines, failure, picture
 from dumont.cli.output import duration, money, plain_table
 from tests.unit.cli_world import NOW, instance, operation, step
 
@@ -82,3 +83,12 @@ def test_times_read_as_a_person_says_them() -> None:
 def test_plain_tables_align() -> None:
     lines = plain_table(("name", ">cost"), [["a", "$10"], ["long", "$1"]])
     assert lines == ["NAME  COST", "a      $10", "long    $1"]
+
+
+def test_in_a_pipe_a_long_copy_says_now_and_then_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = iter([0.0, 1.0, 6.0, 6.0, 8.0])
+    lines = _Lines(now=lambda: next(seconds))
+    copying = operation(kind="snapshot", progress={"bytes_sent": 5e5})
+    for _ in range(3):
+        lines.update(copying)
+    assert capsys.readouterr().err == "  (so far: 500.0 kB sent)\n"

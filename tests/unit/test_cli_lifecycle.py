@@ -72,7 +72,7 @@ def test_each_field_of_a_spec_has_its_option(renting: World, tmp_path: Path) -> 
     options = (
         "--gpu L4 --count 2 --min-vram 24 --max-price 1 --min-reliability 0.9 --min-download 100 --min-cuda 12 "
         "--region SE --unverified --interruptible --disk 30 --image ubuntu --workspace work --race 2 "
-        f"--boot-timeout 100 --ssh-timeout 30 --hours 2 --budget 5 --ssh-key {public}"
+        f"--boot-timeout 100 --ssh-timeout 30 --hours 2 --budget 5 --snapshot-every 10 --ssh-key {public}"
     )
     assert renting.run("up", "trainer", *options.split()).exit_code == 0
     body = sent(renting, "POST /provision")

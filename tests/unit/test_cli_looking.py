@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dumont.cli.commands.snapshots import snapshot
 from dumont.cli.main import cli
 from tests.unit.cli_world import NOW, World, instance, machine, offer, operation, output, step
 
@@ -171,9 +172,11 @@ def test_without_an_api_completion_is_empty_and_silent(api: World) -> None:
 
 
 def test_every_command_has_help_and_takes_json() -> None:
-    for name, command in cli.commands.items():
+    named = dict(cli.commands)
+    named |= {f"snapshot {name}": command for name, command in snapshot.commands.items()}
+    for name, command in named.items():
         assert command.help, name
-        if name != "local":
+        if name not in ("local", "snapshot"):
             assert "--json" in {opt for parameter in command.params for opt in parameter.opts}, name
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from dumont.agent.engine import codec, crypto_pure
 from dumont.agent.engine.blake3_pure import blake3_keyed
 from dumont.agent.engine.crypto_libcrypto import load_libcrypto
-from dumont.build.engine import build
+from dumont.build.engine import build, wheels
 from tests.engine_rig import Rig, as_json, picture, reference, weights
 
 KEY = bytes(range(32))
@@ -97,6 +97,18 @@ def test_the_oldest_python_with_nothing_installed_does_both(rig: Rig, archive: P
 
 def test_the_archive_is_the_same_from_the_same_sources(tmp_path: Path) -> None:
     assert build(tmp_path / "one").sha256 == build(tmp_path / "two").sha256
+
+
+def test_every_wheel_is_pinned_by_version_and_hash() -> None:
+    names = {wheel.requirement.partition("==")[0] for wheel in wheels()}
+    assert {"blake3", "zstandard", "cryptography", "obstore", "numpy"} <= names
+    assert all(wheel.sha256 for wheel in wheels())
+
+
+def test_a_wheel_that_is_not_pinned_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "engine.txt").write_text("numpy>=2\n")
+    with pytest.raises(ValueError, match="numpy"):
+        wheels(tmp_path / "engine.txt")
 
 
 @pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 1023, 1024, 1025, 3000, 9 * 1024 + 3, 40_000])

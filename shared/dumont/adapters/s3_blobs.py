@@ -15,7 +15,7 @@ from xml.etree import ElementTree as Xml
 
 import httpx
 
-from dumont.adapters.s3_http import NotImplementedByStore, S3Http
+from dumont.adapters.s3_http import Answer, NotImplementedByStore, S3Http
 from dumont.domain.errors import BlobDamaged, BlobRefused, BlobUnavailable
 from dumont.ports import BlobSeen, Clock, KeyRight, StoreKey
 
@@ -78,12 +78,15 @@ class S3Blobs:
     def get(self, key: str, *, max_bytes: int, version_id: str | None = None) -> bytes:
         """See the port. The content's MD5 is checked where the server tells one."""
         what = f"getting {key}"
+
+        def check(answer: Answer) -> None:
+            expected = _md5(answer.headers.get("ETag"))
+            if expected and hashlib.md5(answer.body, usedforsecurity=False).hexdigest() != expected:
+                raise BlobDamaged(f"{what}: its MD5 is not the one that the store keeps")
+
         query = [("versionId", version_id)] if version_id else []
-        answer = self._http.call("GET", key, what, query=query, bytes_max=max_bytes, deadline=self._http.deadline())
-        expected = _md5(answer.headers.get("ETag"))
-        if expected and hashlib.md5(answer.body, usedforsecurity=False).hexdigest() != expected:
-            raise BlobDamaged(f"{what}: its MD5 is not the one that the store keeps")
-        return answer.body
+        deadline = self._http.deadline()
+        return self._http.call("GET", key, what, query=query, bytes_max=max_bytes, deadline=deadline, check=check).body
 
     def put(self, key: str, data: bytes) -> BlobSeen:
         """See the port."""

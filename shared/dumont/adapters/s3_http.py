@@ -6,7 +6,7 @@ import functools
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as Xml
@@ -85,15 +85,21 @@ class S3Http:
         headers: Mapping[str, str] | None = None,
         bytes_max: int = LISTING_BYTES_MAX,
         may_be_missing: bool = False,
+        check: Callable[[Answer], None] | None = None,
     ) -> Answer:
-        """The answer, or a `BlobError`; every call here may be made again. `key` "" is the bucket itself."""
+        """The answer, or a `BlobError`; every call here may be made again. `key` "" is the bucket itself. `check`
+        may find the answer unusable, by a `BlobDamaged`.
+        """
         attempt = 0
         while True:
             attempt += 1
             try:
-                return self._once(
+                answer = self._once(
                     method, key, what, list(query), body, headers or {}, bytes_max, deadline, may_be_missing
                 )
+                if check:
+                    check(answer)
+                return answer
             except (BlobUnavailable, BlobDamaged) as problem:
                 wait = max(BACKOFF_SECONDS * 2 ** (attempt - 1), getattr(problem, "retry_after_seconds", 0.0))
                 if attempt >= ATTEMPTS_MAX or self._clock.now() + wait >= deadline:

@@ -1,7 +1,7 @@
 """`engine.pyz`: the snapshot engine as one file for rented machines, the same bytes from the same sources.
 
 The agent fetches it, checks its SHA-256 and runs it with the host's own Python. `wheels` is what it may install beside
-it for speed, each by its hash, from `requirements/engine.txt`; without them the engine runs on the standard library.
+it for speed, each by its hash, from `engine.txt` beside this file; without them the engine runs on the standard library.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "agent" / "engine"
 NAME = "engine.pyz"
-LOCK = "engine.txt"
+LOCK = Path(__file__).with_name("engine.txt")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can hold."""
 _START = "import sys\n\nfrom engine.command import main\n\nsys.exit(main())\n"
@@ -55,9 +55,9 @@ def build(out: Path) -> EngineArchive:
     return EngineArchive(path=path, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
 
 
-def wheels(requirements: Path) -> list[Wheel]:
-    """What the lock in the folder `requirements` pins, in its order. Raises `FileNotFoundError`, `ValueError`."""
-    text = (requirements / LOCK).read_text(encoding="utf-8").replace("\\\n", " ")
+def wheels(lock: Path = LOCK) -> list[Wheel]:
+    """What the lock pins, in its order. Raises `FileNotFoundError`, or `ValueError` where something is not pinned."""
+    text = lock.read_text(encoding="utf-8").replace("\\\n", " ")
     found = []
     for line in text.splitlines():
         if not line.strip() or line.lstrip().startswith("#"):
@@ -65,7 +65,7 @@ def wheels(requirements: Path) -> list[Wheel]:
         requirement = line.partition("--hash")[0].strip()
         hashes = tuple(re.findall(r"--hash=sha256:([0-9a-f]{64})", line))
         if "==" not in requirement or not hashes:
-            raise ValueError(f"{LOCK}: {requirement or line} is not pinned by version and hash")
+            raise ValueError(f"{lock.name}: {requirement or line} is not pinned by version and hash")
         found.append(Wheel(requirement=requirement, sha256=hashes))
     return found
 

@@ -84,6 +84,10 @@ class Client:
         """POST the body to /path → the JSON object of the answer."""
         return self._call("POST", path, body=body)
 
+    def delete(self, *path: str) -> Json:
+        """DELETE /path → the JSON object of the answer."""
+        return self._call("DELETE", path)
+
     def machine(self, name: str) -> Json:
         """One machine's view."""
         view: Json = self.get("machines", name).get("machine") or {}

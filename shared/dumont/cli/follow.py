@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -11,10 +12,10 @@ import click
 from dumont.cli.client import Client
 from dumont.cli.errors import FAILED, INTERRUPTED, UNREACHABLE, CliError, Json
 from dumont.cli.output import Cli, duration, is_terminal, money, state_style, text_of
-from dumont.cli.views import gpu_text, racer_names, seconds_between
+from dumont.cli.views import gpu_text, progress_text, racer_names, seconds_between
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Group, RenderableType
 
 FIRST_POLL_SECONDS = 0.05
 POLL_SECONDS = 0.35
@@ -22,6 +23,8 @@ POLL_SECONDS = 0.35
 SILENCE_SECONDS_MAX = 60.0
 """For how long polls may fail before following is given up: a restart of the API is no reason to stop watching."""
 STEPS_SHOWN = 12
+PROGRESS_EVERY_SECONDS = 5.0
+"""In a pipe a long copy says so often how far it is; on a terminal it does so at each look."""
 
 
 RELEASE_WATCHED_SECONDS = 5.0
@@ -165,13 +168,19 @@ class _Silent:
 class _Lines(_Silent):
     """A line for each event, on stderr: for logs and pipes."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._before: Json | None = None
         self._said_lost = False
+        self._now = now
+        self._told_progress_at = now()
 
     def update(self, operation: Json) -> None:
         for line in event_lines(self._before, operation):
             click.echo(line, err=True)
+        far = progress_text(operation) if operation.get("state") == "running" else ""
+        if far and self._now() - self._told_progress_at >= PROGRESS_EVERY_SECONDS:
+            click.echo(f"  (so far: {far})", err=True)
+            self._told_progress_at = self._now()
         self._before = operation
         self._said_lost = False
 
@@ -244,4 +253,8 @@ def picture(operation: Json, now: float) -> Group:
             Text(duration(step.get("seconds")), justify="right"),
             Text(str(step.get("detail") or ""), style="dim", overflow="ellipsis", no_wrap=True),
         )
-    return Group(head, rentals, steps)
+    parts: list[RenderableType] = [head, rentals, steps]
+    far = progress_text(operation) if operation.get("state") == "running" else ""
+    if far:
+        parts.append(Text(f"… {far}", style="cyan"))
+    return Group(*parts)

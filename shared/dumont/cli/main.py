@@ -17,6 +17,7 @@ from dumont.cli.commands.machines import list_machines, logs, show
 from dumont.cli.commands.market import search
 from dumont.cli.commands.operations import operation, operations
 from dumont.cli.commands.shell import run, ssh
+from dumont.cli.commands.snapshots import diff, restore, snapshot, snapshots
 from dumont.cli.errors import EXIT_CODES, FAILED, INTERRUPTED, CliError
 from dumont.cli.output import Cli, common_options, show_error
 
@@ -87,7 +88,8 @@ def version(out: Cli) -> None:
 
 
 for _command in (
-    search, up, list_machines, show, ssh, run, logs, operations, operation, down, local, demo, completion, version,
+    search, up, list_machines, show, ssh, run, logs, snapshot, snapshots, restore, diff, operations, operation, down,
+    local, demo, completion, version,
 ):  # fmt: skip
     cli.add_command(_command)
 

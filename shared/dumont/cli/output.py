@@ -19,6 +19,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 UNKNOWN = "–"
+MOVING = ("requested", "provisioning", "waking", "failing_over", "destroying", "hibernating", "releasing", "taking")
+NOT_QUITE = ("incomplete",)
 
 
 class Cli:
@@ -114,11 +116,11 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def state_style(text: str) -> str:
     """The colour for a state's name; none for any other text."""
-    if text in ("running", "succeeded", "proven"):
+    if text in ("running", "succeeded", "proven", "complete"):
         return "green"
     if text in ("failed", "broken"):
         return "red"
-    if text in ("requested", "provisioning", "waking", "failing_over", "destroying", "hibernating", "releasing"):
+    if text in (*MOVING, *NOT_QUITE):
         return "yellow"
     return ""
 
@@ -154,6 +156,17 @@ def number(value: object, digits: int = 0, unit: str = "") -> str:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return UNKNOWN
     return f"{value:,.{digits}f}{unit}"
+
+
+def size(count: object) -> str:
+    """A number of bytes as a person says it: 512 B, 1.5 kB, 64.0 MB, 1.2 GB; powers of 1000, as stores bill."""
+    if not isinstance(count, int | float) or isinstance(count, bool):
+        return UNKNOWN
+    amount, units = float(count), ("B", "kB", "MB", "GB", "TB")
+    place = 0
+    while amount >= 999.95 and place < len(units) - 1:
+        amount, place = amount / 1000, place + 1
+    return f"{amount:.0f} B" if place == 0 else f"{amount:.1f} {units[place]}"
 
 
 def text_of(value: object) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dumont.cli.errors import Json
-from dumont.cli.output import UNKNOWN, Cli, duration, moment, money, number, text_of
+from dumont.cli.output import UNKNOWN, Cli, duration, moment, money, number, size, text_of
 
 OFFER_COLUMNS = (
     "gpu", ">vram", ">$/h", ">to finish", ">reliab.", ">down", ">up", ">disk", ">cuda", "region", "offer",
@@ -14,6 +14,7 @@ OFFER_COLUMNS = (
 MACHINE_COLUMNS = ("name", "state", "gpu", "region", ">$/h", ">cost", "running for", "ssh")
 OPERATION_COLUMNS = ("operation", "kind", "machine", "state", "phase", "started", ">took", ">cost")
 STEP_COLUMNS = ("step", "on", ">started", ">seconds", ">cost", "ok", "detail")
+SNAPSHOT_COLUMNS = ("snapshot", "machine", "state", "taken", ">files", ">size", ">sent", ">took", "remark")
 INSTANCE_COLUMNS = ("rental", "state", "gpu", "region", ">$/h", ">boot", ">cost", "why it ended")
 
 
@@ -134,6 +135,50 @@ def instance_row(instance: Json, names: dict[str, str]) -> list[str]:
         money(instance.get("cost_usd")),
         str(problem.get("detail") or ""),
     ]
+
+
+def snapshot_row(snapshot: Json) -> list[str]:
+    """A snapshot, as SNAPSHOT_COLUMNS."""
+    copied = snapshot.get("state") not in ("taking", "failed")
+    return [
+        text_of(snapshot.get("id")),
+        text_of(snapshot.get("machine")),
+        text_of(snapshot.get("state")),
+        moment(snapshot.get("created_at")),
+        number(snapshot.get("files") if copied else None),
+        size(snapshot.get("bytes_total") if copied else None),
+        size(snapshot.get("bytes_sent") if copied else None),
+        duration(snapshot.get("seconds") if copied else None),
+        snapshot_remark(snapshot),
+    ]
+
+
+def snapshot_remark(snapshot: Json) -> str:
+    """What else is to be known of a snapshot: why it was taken, what it lacks, whether it is kept or was read back."""
+    missing = snapshot.get("missing") or []
+    reason = snapshot.get("reason")
+    remarks = [
+        str(reason) if reason not in (None, "", "user") else "",
+        "kept" if snapshot.get("keep") else "",
+        "read back" if snapshot.get("deep_verified_at") else "",
+        f"{len(missing)} missing: {missing[0]}" if missing else "",
+        str((snapshot.get("problem") or {}).get("detail") or ""),
+    ]
+    return ", ".join(remark for remark in remarks if remark)
+
+
+def progress_text(operation: Json) -> str:
+    """How far a copy is, from an operation's `progress`: files, bytes read, sent, received; empty if unknown."""
+    progress: Json = operation.get("progress") or {}
+    words = (
+        ("files", "files", number),
+        ("bytes", "", size),
+        ("bytes_read", "read", size),
+        ("bytes_sent", "sent", size),
+        ("bytes_received", "received", size),
+    )
+    parts = [f"{show(progress[name])} {word}".strip() for name, word, show in words if progress.get(name)]
+    return ", ".join(parts)
 
 
 def show_pairs(cli: Cli, pairs: Sequence[tuple[str, str]]) -> None:

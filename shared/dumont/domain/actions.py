@@ -76,6 +76,10 @@ class VerifySnapshot(msgspec.Struct, frozen=True):
     """Look for everything that a snapshot names in the object store's own listing."""
 
 
+class CollectGarbage(msgspec.Struct, frozen=True):
+    """Let go what retention lets go, and delete what no snapshot needs any more."""
+
+
 class Finish(msgspec.Struct, frozen=True):
     """Nothing is left to do: end the operation, with success or with the problem that it recorded."""
 
@@ -104,6 +108,7 @@ Action = (
     | StartEngine
     | PollEngine
     | VerifySnapshot
+    | CollectGarbage
     | Finish
     | Abandon
     | Wait

@@ -73,6 +73,7 @@ class MachineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     image: Annotated[str, Meta(min_length=1, max_length=1024)] = "pytorch/pytorch:latest"
     workspace: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./-]{1,256}$")] = "workspace"
     race_width: Annotated[int, Meta(ge=1, le=5)] = 3
+    snapshot_every_minutes: Annotated[float, Meta(ge=1, le=100_000)] | None = None
     boot_timeout_seconds: Annotated[float, Meta(ge=1, le=7200)] = 600.0
     ssh_timeout_seconds: Annotated[float, Meta(ge=1, le=3600)] = 120.0
     """How long after the provider says "running" SSH may take; 12.4 s was seen usual, 47 s now and then."""
@@ -231,6 +232,8 @@ class OperationKind(enum.StrEnum):
     REAP = "reap"
     SNAPSHOT = "snapshot"
     RESTORE = "restore"
+    VERIFY = "verify"
+    DIFF = "diff"
 
 
 class OperationState(enum.StrEnum):
@@ -274,6 +277,9 @@ class Operation(Record, frozen=True, kw_only=True):
     discard: bool = False
     """The user said that the workspace may be lost (invariant 4)."""
     snapshot_id: str | None = None
+    other_snapshot_id: str | None = None
+    result: dict[str, list[str]] = {}
+    """Diff: paths that were added, removed, changed, touched."""
     path: str = ""
     """Restore: this path within the workspace alone."""
     fall_back: bool = False

@@ -8,7 +8,17 @@ from typing import ClassVar
 
 import msgspec
 
-from dumont.domain.actions import Abandon, Action, Finish, GiveUp, PollEngine, StartEngine, VerifySnapshot, Wait
+from dumont.domain.actions import (
+    Abandon,
+    Action,
+    CollectGarbage,
+    Finish,
+    GiveUp,
+    PollEngine,
+    StartEngine,
+    VerifySnapshot,
+    Wait,
+)
 from dumont.domain.records import Machine, MachineState, Operation, Problem, Record
 
 
@@ -61,6 +71,15 @@ class Snapshot(Record, frozen=True, kw_only=True):
         return self.state in (SnapshotState.COMPLETE, SnapshotState.INCOMPLETE)
 
 
+class Collected(Record, frozen=True, kw_only=True):
+    """The packs of a machine (`id`) that were deleted since its last good snapshot: written before they are, so that
+    no host goes on referring to what is gone."""
+
+    collection: ClassVar[str] = "collected"
+
+    keys: tuple[str, ...] = ()
+
+
 def machine_prefix(machine: str) -> str:
     """Where all of a machine's objects lie: what its restore keys may read."""
     return f"machines/{machine}/"
@@ -100,6 +119,16 @@ def let_go(snapshots: Sequence[Snapshot], policy: Retention) -> list[Snapshot]:
     return sorted([s for s in newest_first if s.id not in kept] + failed, key=lambda s: s.created_at)
 
 
+def due_at(machine: Machine, taken: Sequence[Snapshot]) -> float | None:
+    """When the machine's policy wants its next snapshot: so long after the last one was begun, in this epoch, as the
+    spec says; a failed one counts, so that what cannot succeed is not tried each moment. None without a policy."""
+    every_minutes = machine.spec.snapshot_every_minutes
+    if every_minutes is None or machine.running_since is None:
+        return None
+    begun = [s.created_at for s in taken if s.epoch == machine.epoch]
+    return max([machine.running_since, *begun]) + every_minutes * 60.0
+
+
 def garbage(
     objects: Mapping[str, float], snapshots: Sequence[Snapshot], now: float, *, grace_seconds: float
 ) -> list[str]:
@@ -120,7 +149,7 @@ def garbage(
 ENGINE_SECONDS_MAX = 6 * 3600.0
 UNREACHABLE_SECONDS_MAX = 300.0
 MAX_ATTEMPTS = 3
-STARTING, RUNNING, VERIFYING, DONE = "start", "running", "verify", "done"
+STARTING, RUNNING, VERIFYING, COLLECTING, DONE = "start", "running", "verify", "collect", "done"
 
 
 def decide(op: Operation, machine: Machine | None, now: float) -> Action:
@@ -133,6 +162,8 @@ def decide(op: Operation, machine: Machine | None, now: float) -> Action:
         return GiveUp(Problem(code="not_running", detail=f"{machine.id} is {machine.state.value}"))
     if now > op.created_at + ENGINE_SECONDS_MAX:
         return GiveUp(Problem(code="timed_out", detail=f"it was not done within {ENGINE_SECONDS_MAX / 3600:.0f} hours"))
+    if op.phase == COLLECTING:
+        return CollectGarbage()
     if now < op.not_before:
         return Wait(op.not_before)
     if op.phase == VERIFYING:

@@ -52,6 +52,18 @@ class SnapshotRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     name: str
 
 
+class KeepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether to keep a snapshot for ever."""
+
+    keep: bool
+
+
+class DiffRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The snapshot to compare with: the later of the two."""
+
+    other: Annotated[str, Meta(max_length=64)]
+
+
 class ListSnapshots(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of which machine; None: all."""
 

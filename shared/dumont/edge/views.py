@@ -9,9 +9,7 @@ import msgspec
 from dumont.domain import costs
 from dumont.domain.records import Instance, Step
 from dumont.domain.snapshots import Snapshot
-from dumont.operations import look
 from dumont.operations.look import MachineSeen, OperationSeen
-from dumont.ports import Ports
 
 _HIDDEN = (
     "schema_version",
@@ -83,11 +81,6 @@ def snapshot(record: Snapshot) -> dict[str, Any]:
     """One snapshot: what it holds and whether it counts; its packs as numbers."""
     view = _plain(record, "packs", "manifest", "manifest_sha256")
     return view | {"packs": len(record.packs), "stored_bytes": sum(pack.size for pack in record.packs)}
-
-
-def accepted(ports: Ports, operation_id: str) -> dict[str, Any]:
-    """The operation that a request was accepted as."""
-    return {"operation": operation(look.operation(ports, operation_id))}
 
 
 def _step(step: Step, seen: OperationSeen) -> dict[str, Any]:

@@ -38,7 +38,13 @@ log = logging.getLogger(__name__)
 
 INSPECT_TRIES = 3
 SAFE = "The machine runs on, untouched."
-_GIVES_WAY = (OperationKind.PROVISION, OperationKind.SNAPSHOT, OperationKind.RESTORE)
+_GIVES_WAY = (
+    OperationKind.PROVISION,
+    OperationKind.SNAPSHOT,
+    OperationKind.RESTORE,
+    OperationKind.VERIFY,
+    OperationKind.DIFF,
+)
 
 
 def request(

@@ -186,12 +186,20 @@ def _win(invocation: Invocation, instances: Sequence[Instance], action: Win) -> 
                 updated_at=now,
                 operation_id=None,
                 failure=None,
-                deadline=costs.budget_deadline(books, machine.spec.budget_usd, now),
+                deadline=_first_deadline(machine.spec, books, now),
             )
         )
         return replace(op, phase=provisioning.RELEASE, candidates=())
 
     invocation.apply(change)
+
+
+def _first_deadline(spec: MachineSpec, books: list[Instance], now: float) -> float | None:
+    """When the sweep must first look at a machine that has just begun to run."""
+    moments = [costs.budget_deadline(books, spec.budget_usd, now)]
+    if spec.snapshot_every_minutes is not None:
+        moments.append(now + spec.snapshot_every_minutes * 60.0)
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def _give_up(invocation: Invocation, instances: Sequence[Instance], problem: Problem) -> None:

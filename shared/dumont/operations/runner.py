@@ -26,6 +26,8 @@ TOPICS: Mapping[OperationKind, str] = {
     OperationKind.REAP: "dumont-destroy",
     OperationKind.SNAPSHOT: "dumont-snapshot",
     OperationKind.RESTORE: "dumont-snapshot",
+    OperationKind.VERIFY: "dumont-snapshot",
+    OperationKind.DIFF: "dumont-snapshot",
 }
 
 

@@ -8,10 +8,11 @@ import msgspec
 from msgspec.structs import replace
 
 from dumont import queries
-from dumont.domain import costs
+from dumont.domain import costs, snapshots
 from dumont.domain.errors import Conflict, StoreError, Unknown
 from dumont.domain.records import Instance, Machine, MachineState, Operation, Schedule
-from dumont.operations import destroy
+from dumont.domain.snapshots import Snapshot
+from dumont.operations import destroy, snapshot
 from dumont.operations.reap import reap
 from dumont.operations.runner import publish
 from dumont.ports import Ports, Transaction
@@ -41,7 +42,7 @@ def sweep(ports: Ports) -> Swept:
     for op in ports.store.find(Operation, queries.due(now)):
         woken += _wake(ports, op.id, now)
     for machine in ports.store.find(Machine, queries.due(now)):
-        budgets += _enforce_budget(ports, machine.id)
+        budgets += _look_at(ports, machine.id)
     reaped = len([op for op in reap(ports) if op]) if _reaper_is_due(ports, now) else 0
     return Swept(operations=woken, budgets=budgets, reaped=reaped)
 
@@ -92,8 +93,8 @@ def _wake(ports: Ports, operation_id: str, now: float) -> bool:
     return True
 
 
-def _enforce_budget(ports: Ports, name: str) -> bool:
-    """Invariant 8. A budget's deadline is when it is reached if all goes on as it is; now it is looked at again."""
+def _look_at(ports: Ports, name: str) -> bool:
+    """A machine's deadline: its budget (invariant 8), reached if all goes on as it is, or its next snapshot."""
     machine = ports.store.get(Machine, name)
     if machine is None or machine.deadline is None:
         return False
@@ -111,7 +112,7 @@ def _enforce_budget(ports: Ports, name: str) -> bool:
             destroy.request(ports, name, discard=True, requested_by="budget")
         except (Conflict, Unknown) as error:
             log.warning("budget: not enforced now", extra={"machine": name, "error": str(error)})
-    again = costs.budget_deadline(instances, budget_usd, now)
+    again = _earliest(costs.budget_deadline(instances, budget_usd, now), _snapshot_by_policy(ports, machine, now))
 
     def work(tx: Transaction) -> None:
         fresh = tx.get(Machine, name)
@@ -122,6 +123,23 @@ def _enforce_budget(ports: Ports, name: str) -> bool:
 
     ports.store.transact(work)
     return True
+
+
+def _earliest(*moments: float | None) -> float | None:
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+def _snapshot_by_policy(ports: Ports, machine: Machine, now: float) -> float | None:
+    """Begin the snapshot that the machine's policy wants by now; answers with when the next look is due."""
+    taken = ports.store.find(Snapshot, queries.snapshots_of_machine(machine.id))
+    due_at = snapshots.due_at(machine, taken)
+    if due_at is None or due_at > now or machine.state is not MachineState.RUNNING:
+        return due_at
+    try:
+        snapshot.request_snapshot(ports, machine.id, reason="policy", requested_by="policy")
+    except (Conflict, Unknown) as error:
+        log.info("snapshot not begun now", extra={"machine": machine.id, "error": str(error)})
+    return now + REDELIVER_SECONDS
 
 
 def _reaper_is_due(ports: Ports, now: float) -> bool:

@@ -14,4 +14,6 @@ WORKFLOWS: Mapping[OperationKind, Workflow] = {
     OperationKind.REAP: destroy.REAP,
     OperationKind.SNAPSHOT: snapshot.WORKFLOW,
     OperationKind.RESTORE: snapshot.WORKFLOW,
+    OperationKind.VERIFY: snapshot.WORKFLOW,
+    OperationKind.DIFF: snapshot.WORKFLOW,
 }

@@ -1,8 +1,8 @@
 """Brings frames back: fewest requests, several at a time, every frame decrypted and every chunk hashed before use.
 
 Frames that lie near each other in a pack come with one ranged read of at most `FETCH_BYTES`. Each of the threads
-fetches, opens and hands on; at most one a core does so at a time, the others wait for the network. Memory: one fetch
-and one frame a thread.
+fetches, opens and hands on; at most one a core opens at a time, the others wait for the network. Memory: one fetch a
+thread.
 """
 
 from __future__ import annotations
@@ -53,6 +53,14 @@ class Damage:
     code: str = "damaged"
 
 
+class Bench:
+    """What opening a frame needs: a codec and a buffer."""
+
+    def __init__(self) -> None:
+        self.codec = Codec()
+        self.buffer = bytearray()
+
+
 class Received:
     """Bytes received, for progress and the result."""
 
@@ -88,7 +96,10 @@ class Fetcher:
     def __init__(self, store: Store, manifest: Manifest, data_key: bytes, connections: int, workers: int) -> None:
         self._store, self._manifest, self._data_key = store, manifest, data_key
         self._connections = connections
-        self._turn = threading.BoundedSemaphore(workers or max(2, min(os.cpu_count() or 1, 8)))
+        # The few benches go from hand to hand, the last one used first, so that their buffers stay in the cache.
+        self._benches: queue.LifoQueue[Bench] = queue.LifoQueue()
+        for _ in range(workers or max(2, min(os.cpu_count() or 1, 8))):
+            self._benches.put(Bench())
         self._hasher = Hasher(manifest.hash, data_key, manifest.machine)
         self._ciphers: dict[int, FrameCipher] = {}
         self._lock = threading.Lock()
@@ -119,14 +130,13 @@ class Fetcher:
         chosen = None if wanted is None else set(wanted)
 
         def take() -> None:
-            codec, buffer = Codec(), bytearray()
             while self._failure is None:
                 try:
                     fetch = work.get_nowait()
                 except queue.Empty:
                     return
                 try:
-                    buffer = self._one(fetch, codec, buffer, use, chosen, stop_at_damage)
+                    self._one(fetch, use, chosen, stop_at_damage)
                 except BaseException as error:  # noqa: BLE001 - raised to the caller below
                     self._failure = self._failure or error
                     return
@@ -143,12 +153,10 @@ class Fetcher:
     def _one(
         self,
         fetch: Fetch,
-        codec: Codec,
-        buffer: bytearray,
         use: Callable[[int, memoryview], None],
         chosen: set[int] | None,
         stop_at_damage: bool,
-    ) -> bytearray:
+    ) -> None:
         key = self._manifest.packs[fetch.pack][0]
         data = memoryview(b"")
         trouble: EngineError | None = None
@@ -158,27 +166,36 @@ class Fetcher:
             trouble = error
         with self._lock:
             self.received.bytes_received += len(data)
-        with self._turn:
+        bench = self._benches.get()
+        try:
             for number in fetch.frames:
-                _, index, offset, stored, plain_length, how = self._manifest.frames[number]
-                if len(buffer) < stored:
-                    buffer = bytearray(max(stored, 1 << 21))
+                if self._failure is not None:
+                    return
                 try:
                     if trouble is not None:
                         raise trouble
-                    sealed = data[offset - fetch.start : offset - fetch.start + stored]
-                    if len(sealed) < stored:
-                        raise Damaged("the pack is cut short")
-                    opened = memoryview(buffer)[: stored - TAG_BYTES]
-                    self._cipher(fetch.pack).decrypt(index, sealed, opened)
-                    plain = codec.decode(how, opened, plain_length)
-                    self._hand_on(number, plain, use, chosen)
+                    self._hand_on(number, self._open(number, fetch, data, bench), use, chosen)
                 except (Damaged, StoreMissing) as error:
+                    _, _, offset, stored, _, _ = self._manifest.frames[number]
                     self._note(Damage(key, offset, stored, error.message, self._chunks_of.get(number, []), error.code))
                     if stop_at_damage:
                         raise
-                self.received.frames += 1
-        return buffer
+                with self._lock:
+                    self.received.frames += 1
+        finally:
+            self._benches.put(bench)
+
+    def _open(self, number: int, fetch: Fetch, data: memoryview, bench: Bench) -> memoryview:
+        """The plain bytes of a frame. They lie in the bench's buffers."""
+        _, index, offset, stored, plain_length, how = self._manifest.frames[number]
+        sealed = data[offset - fetch.start : offset - fetch.start + stored]
+        if len(sealed) < stored:
+            raise Damaged("the pack is cut short")
+        if len(bench.buffer) < stored:
+            bench.buffer = bytearray(max(stored, 1 << 21))
+        opened = memoryview(bench.buffer)[: stored - TAG_BYTES]
+        self._cipher(fetch.pack).decrypt(index, sealed, opened)
+        return bench.codec.decode(how, opened, plain_length)
 
     def _hand_on(
         self, number: int, plain: memoryview, use: Callable[[int, memoryview], None], chosen: set[int] | None

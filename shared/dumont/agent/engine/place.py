@@ -4,7 +4,8 @@ Order matters for safety: folders first, files into them, then hard links, and s
 ever goes through a link; folders get their modes and times at the very end, deepest first.
 """
 
-# ruff: noqa: PTH - names are bytes here, as they will be in the file system
+# names are bytes here, as they will be in the file system; Path wants text
+# ruff: noqa: PTH
 from __future__ import annotations
 
 import collections
@@ -203,7 +204,7 @@ class Tree:
             self._try(
                 entry,
                 name,
-                lambda n=name, v=value: os.setxattr(where, n, v, follow_symlinks=follow),  # type: ignore[misc]
+                lambda n=name, v=value: os.setxattr(where, n, v, follow_symlinks=follow),
             )
         if not link:
             os.chmod(where, entry.mode)

@@ -4,7 +4,8 @@ A file is read through one descriptor whose stat is compared before and after; w
 read is of no one moment, and the file is read again, `TRIES` times in all.
 """
 
-# ruff: noqa: PTH - names are bytes here, as the file system has them
+# names are bytes here, as the file system has them; Path wants text
+# ruff: noqa: PTH
 from __future__ import annotations
 
 import hashlib

@@ -5,7 +5,8 @@ decrypt, a chunk whose hash differs, end the restore with the names of pack, off
 next run of the same restore keeps what is right (each chunk that lies there is hashed again) and goes on.
 """
 
-# ruff: noqa: PTH - names are bytes here, as they will be in the file system
+# names are bytes here, as they will be in the file system; Path wants text
+# ruff: noqa: PTH
 from __future__ import annotations
 
 import hashlib
@@ -120,7 +121,7 @@ def _write(
             os.makedirs(os.path.dirname(tree.where(entries[0].path)), exist_ok=True)
             tree.make_folders()
             wanted = tree.need(hasher if result.resumed else None)
-            _check_space(staging.folder, sum(entry.size for entry in entries) - tree.bytes_kept, entries)
+            check_space(staging.folder, sum(entry.size for entry in entries) - tree.bytes_kept, entries)
             ranks: dict[int, int] = {}
             for chunk, rank in wanted.items():
                 frame = manifest.places[chunk][0]
@@ -166,7 +167,8 @@ def _digest(manifest: Manifest, entry: Entry, hasher: Hasher) -> bytes:
     return hasher.file(entry.size, parts)
 
 
-def _check_space(folder: bytes, needed: int, entries: list[Entry]) -> None:
+def check_space(folder: bytes, needed: int, entries: list[Entry]) -> None:
+    """Refuse what would not fit, holes not counted. Raises `NoSpace`."""
     holes = sum(entry.size - sum(length for _, length in entry.spans()) for entry in entries if entry.kind == FILE)
     disk = os.statvfs(folder)
     free = disk.f_bavail * disk.f_frsize

@@ -62,7 +62,7 @@ class PureS3(Store):
         try:
             connection.request(method, path, body=body, headers=signed)
             answer = connection.getresponse()
-            content = answer.read()
+            content: bytes = answer.read()
         except (OSError, http.client.HTTPException) as error:
             self._local.connection = None
             connection.close()

@@ -1,6 +1,7 @@
 """Walks a workspace: every path once, parents before children, files of a folder before its folders, sorted."""
 
-# ruff: noqa: PTH - names are bytes here, as the file system has them; Path wants text
+# names are bytes here, as the file system has them; Path wants text
+# ruff: noqa: PTH
 from __future__ import annotations
 
 import errno

@@ -206,15 +206,16 @@ class _Snapshot:
         import grp
         import pwd
 
-        for number, names, look in (
-            (status.st_uid, self._users, lambda n: pwd.getpwuid(n).pw_name),
-            (status.st_gid, self._groups, lambda n: grp.getgrgid(n).gr_name),
-        ):
-            if number not in names:
-                try:
-                    names[number] = look(number)
-                except KeyError:
-                    names[number] = ""
+        if status.st_uid not in self._users:
+            try:
+                self._users[status.st_uid] = pwd.getpwuid(status.st_uid).pw_name
+            except KeyError:
+                self._users[status.st_uid] = ""
+        if status.st_gid not in self._groups:
+            try:
+                self._groups[status.st_gid] = grp.getgrgid(status.st_gid).gr_name
+            except KeyError:
+                self._groups[status.st_gid] = ""
 
 
 def _stamp(status: os.stat_result) -> list[int]:

@@ -9,7 +9,8 @@ Where the workspace cannot be renamed (it is a mount point, or a folder of a con
 entries are replaced one by one instead; a kill in the midst leaves a mixture until the next run goes on.
 """
 
-# ruff: noqa: PTH - names are bytes here, as they are in the file system
+# names are bytes here, as they are in the file system; Path wants text
+# ruff: noqa: PTH
 from __future__ import annotations
 
 import ctypes

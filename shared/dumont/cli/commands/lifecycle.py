@@ -23,6 +23,8 @@ from dumont.cli.output import Cli, common_options, duration, money
               "itself, 1 to 5. [default: 3]")  # fmt: skip
 @click.option("--boot-timeout", "boot_timeout_seconds", type=float, metavar="S", help="Give a boot up after S seconds.")
 @click.option("--ssh-timeout", "ssh_timeout_seconds", type=float, metavar="S", help="Give SSH up S seconds after boot.")
+@click.option("--snapshot-every", "snapshot_every_minutes", type=float, metavar="MINUTES", help="Take snapshots by "
+              "itself, so many minutes apart. [default: never]")  # fmt: skip
 @click.option("--budget", "budget_usd", type=float, metavar="USD", help="A hard cap: reaching it DESTROYS the machine.")
 @click.option(
     "--ssh-key",

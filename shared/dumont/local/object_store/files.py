@@ -32,10 +32,19 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 class Files:
     """The files of all buckets. Rights are the callers' to check."""
 
-    def __init__(self, catalogue: Catalogue, faults: Faults, clock: Clock, *, minimum_part_bytes: int) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        faults: Faults,
+        clock: Clock,
+        *,
+        minimum_part_bytes: int,
+        recommended_part_bytes: int,
+    ) -> None:
         self.catalogue = catalogue
         self.faults = faults
         self.minimum_part_bytes = minimum_part_bytes
+        self.recommended_part_bytes = recommended_part_bytes
         self._clock = clock
 
     # --- The way in to each request ---

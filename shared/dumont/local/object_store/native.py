@@ -1,13 +1,11 @@
-"""B2's native API: account, buckets, keys, listings and large files. What carries content is in `native_contents`."""
+"""B2's native API: listings, large files, hiding and deleting. Account, buckets and keys are in `native_account`, what
+carries content is in `native_contents`.
+"""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
-from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -15,17 +13,14 @@ from dumont.local.object_store.catalogue import Bucket, Catalogue, Version
 from dumont.local.object_store.files import Files
 from dumont.local.object_store.http import Answer, Request
 from dumont.local.object_store.keys import Key, Keyring
+from dumont.local.object_store.native_account import NativeAccount
 from dumont.local.object_store.native_contents import NativeContents, part_row, version_row
+from dumont.local.object_store.native_parameters import Call, Parameters, as_json, limit_of, text
 from dumont.local.object_store.refusals import Refused, bad_request, no_such_file
 
 BODY_BYTES_MAX = 4 << 20
-RECOMMENDED_PART_BYTES = 100_000_000
-LIST_MAX, LIST_DEFAULT = 10_000, 100
 _PATH = re.compile(r"/b2api/v(\d)/(b2_\w+)(/.*)?")
-_BUCKET_NAME = re.compile(r"(?!b2-)[A-Za-z0-9][A-Za-z0-9-]{4,61}[A-Za-z0-9]")
 PARTS_MAX = 1_000
-
-Parameters = dict[str, Any]
 
 
 class Native:
@@ -36,13 +31,9 @@ class Native:
         self._catalogue: Catalogue = files.catalogue
         self._keyring = keyring
         self._contents = NativeContents(files, keyring)
-        self._calls: dict[str, tuple[str, Callable[[Request, Key, Parameters, int], Parameters]]] = {
-            "b2_create_bucket": ("bucket", self._create_bucket),
-            "b2_delete_bucket": ("bucket", self._delete_bucket),
-            "b2_list_buckets": ("bucket", self._list_buckets),
-            "b2_create_key": ("key", self._create_key),
-            "b2_list_keys": ("key", self._list_keys),
-            "b2_delete_key": ("key", self._delete_key),
+        self._account = NativeAccount(files, keyring)
+        self._calls: dict[str, Call] = {
+            **self._account.calls,
             "b2_get_upload_url": ("upload_url", self._get_upload_url),
             "b2_get_upload_part_url": ("upload_url", self._get_upload_part_url),
             "b2_start_large_file": ("start", self._start_large_file),
@@ -70,7 +61,7 @@ class Native:
         if call == "b2_download_file_by_id":
             return self._contents.download_by_id(request)
         if call == "b2_authorize_account":
-            return _json(self._authorize(request, version))
+            return as_json(self._account.authorize(request, version))
         if call not in self._calls:
             raise bad_request(f"the local object store has no {call}")
         operation, answer = self._calls[call]
@@ -80,11 +71,11 @@ class Native:
         if name is None and "fileId" in parameters and operation != "upload_url":
             name = self._version_of(parameters).name
         self._files.enter(request, operation, name)
-        return _json(answer(request, key, parameters, version))
+        return as_json(answer(request, key, parameters, version))
 
     def refusal(self, refused: Refused, _: Request) -> Answer:
         """How this API says no."""
-        answer = _json({"status": refused.status, "code": refused.code, "message": refused.message})
+        answer = as_json({"status": refused.status, "code": refused.code, "message": refused.message})
         answer.status = refused.status
         return answer
 
@@ -98,98 +89,6 @@ class Native:
         if not isinstance(read, dict):
             raise Refused(400, "bad_json", "the body is no object")
         return {name: value for name, value in read.items() if value is not None}
-
-    # --- Account, buckets and keys ---
-
-    def _authorize(self, request: Request, version: int) -> Parameters:
-        self._files.enter(request, "authorize")
-        try:
-            scheme, _, given = request.headers.get("authorization", "").partition(" ")
-            key_id, _, secret = base64.b64decode(given, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            scheme, key_id, secret = "", "", ""
-        key = self._keyring.find(key_id) if scheme.lower() == "basic" else None
-        if key is None or key.secret != secret:
-            raise Refused(401, "unauthorized", "invalid credentials")
-        names = {bucket.id: bucket.name for bucket in self._catalogue.buckets()}
-        ours = [{"id": bucket_id, "name": names.get(bucket_id)} for bucket_id in key.bucket_ids or ()]
-        first = ours[0] if ours else {"id": None, "name": None}
-        storage: Parameters = {
-            "apiUrl": request.base_url,
-            "downloadUrl": request.base_url,
-            "s3ApiUrl": request.base_url,
-            "recommendedPartSize": max(RECOMMENDED_PART_BYTES, self._files.minimum_part_bytes),
-            "absoluteMinimumPartSize": self._files.minimum_part_bytes,
-        }
-        capabilities: Parameters = {"capabilities": list(key.capabilities), "namePrefix": key.prefix or None}
-        answer: Parameters = {
-            "accountId": self._keyring.account_id,
-            "authorizationToken": self._keyring.give_token(key),
-            "applicationKeyExpirationTimestamp": _milliseconds(key.expires_at),
-        }
-        if version >= 4:
-            storage["allowed"] = {"buckets": ours or None, **capabilities}
-            return {**answer, "apiInfo": {"storageApi": storage, "groupsApi": {}}}
-        flat = {"bucketId": first["id"], "bucketName": first["name"], **capabilities}
-        if version == 3:
-            return {**answer, "apiInfo": {"storageApi": {**storage, **flat, "infoType": "storageApi"}}}
-        minimum = {"minimumPartSize": storage["recommendedPartSize"]} if version == 1 else {}
-        return {**answer, **storage, **minimum, "allowed": flat}
-
-    def _create_bucket(self, _: Request, key: Key, asked: Parameters, __: int) -> Parameters:
-        key.allow("writeBuckets")
-        name = _text(asked, "bucketName")
-        if not _BUCKET_NAME.fullmatch(name):
-            raise bad_request("a bucket's name has 6 to 63 letters, digits and hyphens, and does not begin with b2-")
-        if asked.get("bucketType") != "allPrivate":
-            raise bad_request("the local object store has private buckets alone")
-        return self._bucket_row(self._catalogue.create_bucket(name))
-
-    def _delete_bucket(self, _: Request, key: Key, asked: Parameters, __: int) -> Parameters:
-        bucket = self._catalogue.bucket(bucket_id=_text(asked, "bucketId"))
-        key.allow("deleteBuckets", bucket=bucket)
-        self._catalogue.delete_bucket(bucket)
-        return self._bucket_row(bucket)
-
-    def _list_buckets(self, _: Request, key: Key, asked: Parameters, __: int) -> Parameters:
-        if not key.can("listAllBucketNames") and not key.can("listBuckets"):
-            key.allow("listBuckets")
-        wanted = [
-            bucket
-            for bucket in self._catalogue.buckets()
-            if asked.get("bucketId") in (None, bucket.id) and asked.get("bucketName") in (None, bucket.name)
-        ]
-        if key.bucket_ids is not None and not key.can("listAllBucketNames"):
-            # As B2: a restricted key must name its bucket, and may ask for no other.
-            if not ("bucketId" in asked or "bucketName" in asked):
-                key.allow("listBuckets")
-            for bucket in wanted:
-                key.allow("listBuckets", bucket=bucket)
-        return {"buckets": [self._bucket_row(bucket) for bucket in wanted]}
-
-    def _create_key(self, _: Request, key: Key, asked: Parameters, version: int) -> Parameters:
-        key.allow("writeKeys")
-        ids = asked.get("bucketIds") if version >= 4 else asked.get("bucketId") and [asked["bucketId"]]
-        made = self._keyring.create(
-            name=_text(asked, "keyName"),
-            capabilities=asked.get("capabilities") or (),
-            valid_seconds=asked.get("validDurationInSeconds"),
-            buckets=[self._catalogue.bucket(bucket_id=bucket_id) for bucket_id in ids] if ids else None,
-            prefix=asked.get("namePrefix") or "",
-        )
-        return {**self._key_row(made, version), "applicationKey": made.secret}
-
-    def _list_keys(self, _: Request, key: Key, asked: Parameters, version: int) -> Parameters:
-        key.allow("listKeys")
-        limit = _limit(asked, "maxKeyCount")
-        start = asked.get("startApplicationKeyId", "")
-        keys = [found for found in self._keyring.all() if found.id >= start]
-        following = keys[limit].id if len(keys) > limit else None
-        return {"keys": [self._key_row(k, version) for k in keys[:limit]], "nextApplicationKeyId": following}
-
-    def _delete_key(self, _: Request, key: Key, asked: Parameters, version: int) -> Parameters:
-        key.allow("deleteKeys")
-        return self._key_row(self._keyring.delete(_text(asked, "applicationKeyId")), version)
 
     # --- Listings ---
 
@@ -220,12 +119,12 @@ class Native:
         return {"files": self._rows(rows[:limit]), "nextFileId": following}
 
     def _listing(self, key: Key, asked: Parameters) -> tuple[Bucket, str, int]:
-        bucket = self._catalogue.bucket(bucket_id=_text(asked, "bucketId"))
+        bucket = self._catalogue.bucket(bucket_id=text(asked, "bucketId"))
         prefix = asked.get("prefix", "")
         if asked.get("delimiter"):
             raise bad_request("the local object store lists without delimiters")
         key.allow("listFiles", bucket=bucket, name=prefix)
-        return bucket, prefix, _limit(asked, "maxFileCount")
+        return bucket, prefix, limit_of(asked, "maxFileCount")
 
     def _get_file_info(self, _: Request, key: Key, asked: Parameters, __: int) -> Parameters:
         version = self._version_of(asked)
@@ -236,7 +135,7 @@ class Native:
     # --- Large files, hiding and deleting ---
 
     def _get_upload_url(self, request: Request, key: Key, asked: Parameters, version: int) -> Parameters:
-        bucket = self._catalogue.bucket(bucket_id=_text(asked, "bucketId"))
+        bucket = self._catalogue.bucket(bucket_id=text(asked, "bucketId"))
         key.allow("writeFiles", bucket=bucket)
         token = self._keyring.give_token(key, bucket_id=bucket.id)
         url = f"{request.base_url}/b2api/v{version}/b2_upload_file/{bucket.id}/{token[2:12]}"
@@ -249,7 +148,7 @@ class Native:
         return {"fileId": started.id, "uploadUrl": url, "authorizationToken": token}
 
     def _start_large_file(self, _: Request, key: Key, asked: Parameters, __: int) -> Parameters:
-        bucket, name = self._catalogue.bucket(bucket_id=_text(asked, "bucketId")), _text(asked, "fileName")
+        bucket, name = self._catalogue.bucket(bucket_id=text(asked, "bucketId")), text(asked, "fileName")
         key.allow("writeFiles", bucket=bucket, name=name)
         info = msgspec.convert(asked.get("fileInfo", {}), dict[str, str])
         return self._row(self._files.start(bucket, name, asked.get("contentType", "b2/x-auto"), info))
@@ -271,14 +170,14 @@ class Native:
 
     def _list_parts(self, _: Request, key: Key, asked: Parameters, __: int) -> Parameters:
         started = self._started(key, asked)
-        limit = _limit(asked, "maxPartCount", most=PARTS_MAX)
+        limit = limit_of(asked, "maxPartCount", most=PARTS_MAX)
         first = int(asked.get("startPartNumber", 1))
         parts = [part for part in self._catalogue.parts(started.id) if part.number >= first]
         following = parts[limit].number if len(parts) > limit else None
         return {"parts": [part_row(part, started.id) for part in parts[:limit]], "nextPartNumber": following}
 
     def _hide_file(self, _: Request, key: Key, asked: Parameters, __: int) -> Parameters:
-        bucket, name = self._catalogue.bucket(bucket_id=_text(asked, "bucketId")), _text(asked, "fileName")
+        bucket, name = self._catalogue.bucket(bucket_id=text(asked, "bucketId")), text(asked, "fileName")
         key.allow("writeFiles", bucket=bucket, name=name)
         newest = self._catalogue.newest(bucket.id, name)
         if newest is None:
@@ -290,7 +189,7 @@ class Native:
     def _delete_file_version(self, _: Request, key: Key, asked: Parameters, __: int) -> Parameters:
         version = self._version_of(asked, missing=Refused(400, "file_not_present", "File not present"))
         key.allow("deleteFiles", bucket=self._catalogue.bucket(bucket_id=version.bucket_id), name=version.name)
-        if version.name != _text(asked, "fileName"):
+        if version.name != text(asked, "fileName"):
             raise Refused(400, "file_not_present", "File not present: the id belongs to another name")
         self._catalogue.delete(version)
         return {"fileId": version.id, "fileName": version.name}
@@ -299,12 +198,12 @@ class Native:
 
     def _version_of(self, asked: Parameters, missing: Refused | None = None) -> Version:
         try:
-            return self._catalogue.version(_text(asked, "fileId"))
+            return self._catalogue.version(text(asked, "fileId"))
         except Refused:
-            raise missing or no_such_file(_text(asked, "fileId")) from None
+            raise missing or no_such_file(text(asked, "fileId")) from None
 
     def _started(self, key: Key, asked: Parameters) -> Version:
-        version = self._catalogue.started(_text(asked, "fileId"))
+        version = self._catalogue.started(text(asked, "fileId"))
         key.allow("writeFiles", bucket=self._catalogue.bucket(bucket_id=version.bucket_id), name=version.name)
         return version
 
@@ -313,56 +212,3 @@ class Native:
 
     def _rows(self, versions: list[Version]) -> list[Parameters]:
         return [self._row(version) for version in self._files.found(versions)]
-
-    def _bucket_row(self, bucket: Bucket) -> Parameters:
-        hidden = {"isClientAuthorizedToRead": False, "value": None}
-        return {
-            "accountId": self._keyring.account_id,
-            "bucketId": bucket.id,
-            "bucketName": bucket.name,
-            "bucketType": "allPrivate",
-            "bucketInfo": {},
-            "corsRules": [],
-            "lifecycleRules": [],
-            "options": ["s3"],
-            "revision": 1,
-            "defaultServerSideEncryption": {"isClientAuthorizedToRead": True, "value": {"mode": None}},
-            "fileLockConfiguration": hidden,
-            "replicationConfiguration": hidden,
-        }
-
-    def _key_row(self, key: Key, version: int) -> Parameters:
-        ids = None if key.bucket_ids is None else list(key.bucket_ids)
-        buckets = {"bucketIds": ids} if version >= 4 else {"bucketId": ids and ids[0]}
-        return {
-            "accountId": self._keyring.account_id,
-            "applicationKeyId": key.id,
-            "keyName": key.name,
-            "capabilities": list(key.capabilities),
-            "expirationTimestamp": _milliseconds(key.expires_at),
-            "namePrefix": key.prefix or None,
-            "options": ["s3"],
-            **buckets,
-        }
-
-
-def _text(asked: Parameters, name: str) -> str:
-    value = asked.get(name)
-    if not isinstance(value, str) or not value:
-        raise bad_request(f"{name} is missing or no text")
-    return value
-
-
-def _limit(asked: Parameters, name: str, most: int = LIST_MAX) -> int:
-    count = asked.get(name, LIST_DEFAULT)
-    if not isinstance(count, int) or not 1 <= count <= most:
-        raise bad_request(f"{name} must be from 1 to {most}")
-    return count
-
-
-def _milliseconds(seconds: float | None) -> int | None:
-    return None if seconds is None else int(seconds * 1000)
-
-
-def _json(body: Parameters) -> Answer:
-    return Answer(body=json.dumps(body).encode())

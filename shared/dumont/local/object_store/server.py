@@ -17,7 +17,7 @@ from dumont.local.object_store.s3 import S3
 from dumont.ports import Clock
 
 REGION = "us-east-1"
-MINIMUM_PART_BYTES = 5_000_000
+MINIMUM_PART_BYTES, RECOMMENDED_PART_BYTES = 5_000_000, 100_000_000
 """B2's."""
 
 
@@ -41,6 +41,7 @@ class ObjectStoreServer:
         buckets: Iterable[str] = (),
         region: str = REGION,
         minimum_part_bytes: int = MINIMUM_PART_BYTES,
+        recommended_part_bytes: int = RECOMMENDED_PART_BYTES,
         takes_checksums: bool = False,
         takes_conditions: bool = True,
         check_payload: bool = True,
@@ -56,7 +57,13 @@ class ObjectStoreServer:
         for name in buckets:
             if name not in there:
                 self.catalogue.create_bucket(name)
-        files = Files(self.catalogue, self.faults, clock, minimum_part_bytes=minimum_part_bytes)
+        files = Files(
+            self.catalogue,
+            self.faults,
+            clock,
+            minimum_part_bytes=minimum_part_bytes,
+            recommended_part_bytes=recommended_part_bytes,
+        )
         self._native = Native(files, self.keyring)
         self._s3 = S3(
             files,
