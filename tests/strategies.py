@@ -46,6 +46,12 @@ def _of_info(info: inspect.Type) -> st.SearchStrategy[Any]:
             return st.sampled_from(info.cls)
         case inspect.VarTupleType():
             return st.lists(_of_info(info.item_type), max_size=min(info.max_length or 3, 3)).map(tuple)
+        case inspect.ListType():
+            return st.lists(_of_info(info.item_type), max_size=3)
+        case inspect.DictType():
+            return st.dictionaries(_of_info(info.key_type), _of_info(info.value_type), max_size=3)
+        case inspect.TupleType():
+            return st.tuples(*[_of_info(item) for item in info.item_types])
         case inspect.UnionType():
             return st.one_of([_of_info(member) for member in info.types])
         case inspect.StructType():

@@ -1,7 +1,5 @@
 """Doors of snapshots: take, list, show, keep, verify, compare, remove. The worker runs them all, and restores."""
 
-from typing import Any
-
 import functions_framework
 
 from dumont.domain.records import Role
@@ -37,5 +35,5 @@ def snapshot(call: Call) -> Answer:
 
 
 @functions_framework.cloud_event
-def snapshot_worker(event: Any) -> None:
+def snapshot_worker(event: object) -> None:
     events.work(event)

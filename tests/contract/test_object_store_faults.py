@@ -78,17 +78,25 @@ def test_an_adapter_gives_up_in_time_and_says_that_nothing_is_known(server: Obje
     assert time.monotonic() - begun < 10
 
 
-def test_a_listing_that_breaks_between_its_pages_is_no_listing(server: ObjectStoreServer, blobs: Blobs) -> None:
+def test_a_listing_comes_from_all_pages(server: ObjectStoreServer, blobs: Blobs) -> None:
+    fill(server)
+    fault(server, "unavailable", operation="list", every=2, count=None)
+    assert [seen.key for seen in blobs.list("m/")] == [f"m/{number:04}" for number in range(1_000)] + ["m/x"]
+    assert server.counts()["list"]["requests"] == 3  # the second page was asked for twice
+
+
+def test_a_listing_that_breaks_after_its_first_page_is_no_listing(server: ObjectStoreServer, blobs: Blobs) -> None:
+    fill(server)
+    for _ in range(3):  # together they let one request pass, and then refuse seven
+        fault(server, "unavailable", operation="list", every=2, count=None)
+    with pytest.raises(BlobUnavailable):
+        blobs.list("m/")
+
+
+def fill(server: ObjectStoreServer) -> None:
+    """1,000 objects more: one page of a listing."""
     for number in range(1_000):
         server.catalogue.add(_like(server, f"m/{number:04}"), [])
-    fault(server, "unavailable", operation="list", every=2, count=None)
-    assert len(blobs.list("m/")) == 1_001  # one page was asked for twice
-    fault(server, "unavailable", operation="list", every=2, count=1)
-    fault(server, "unavailable", operation="list", count=None, name_prefix="m/", every=2)
-    fault(server, "reset", operation="list", count=None, every=2)
-    pages = server.counts()["list"]["requests"]
-    assert len(blobs.list("m/")) == 1_001
-    assert server.counts()["list"]["requests"] > pages + 2
 
 
 def _like(server: ObjectStoreServer, name: str) -> Any:
@@ -176,7 +184,7 @@ def test_a_stream_and_the_whole_line_are_held_to_their_pace(server: ObjectStoreS
         ):
             begun = time.monotonic()
             move()
-            assert 0.15 < time.monotonic() - begun < 1.5
+            assert 0.15 < time.monotonic() - begun < 10
     control(server, "DELETE", "pace")
     assert control(server, "GET", "pace")["stream_megabytes_per_second"] is None
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from dumont.adapters.sqlite_store import INDEXES, SqliteStore, select
+from dumont.domain.collections import RECORDS
 from dumont.domain.errors import Contention, StoreUnavailable
-from dumont.domain.records import RECORDS, Machine, Schedule
+from dumont.domain.records import Machine, Schedule
 from dumont.ports import Query, Transaction
 from tests.contract.stores import count, increment, machine, put
 from tests.contract.test_store_queries import CASES
@@ -56,6 +57,8 @@ MADE_FOR = {
     "the latest operations",
     "all machines",
     "a machine's ledger",
+    "a machine's snapshots",
+    "the latest snapshots",
 }
 """The queries whose order comes from an index too."""
 SORTED = {

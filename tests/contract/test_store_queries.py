@@ -23,6 +23,7 @@ from dumont.domain.records import (
     OperationState,
     Record,
 )
+from dumont.domain.snapshots import Pack, Snapshot, SnapshotState
 from dumont.ports import Query, Store, Where
 from tests.contract.stores import STORES, instance, ledger_entry, machine, make_store, operation, put
 
@@ -59,6 +60,17 @@ def _records() -> list[Record]:
             )
         )
         records.append(
+            Snapshot(
+                id=f"snap-{number}",
+                machine=chance.choice(["m1", "m2"]),
+                epoch=1,
+                operation_id="op-1",
+                state=chance.choice(list(SnapshotState)),
+                created_at=float(chance.randrange(9)),
+                packs=(Pack("machines/m1/1/packs/a", 5, "d41d8cd98f00b204e9800998ecf8427e"),),
+            )
+        )
+        records.append(
             ledger_entry(f"i.{number}.gpu", machine=chance.choice(["m1", "m2"]), written_at=float(chance.randrange(9)))
         )
     return records
@@ -90,6 +102,16 @@ CASES: dict[str, tuple[type[Any], Query, list[Any]]] = {
         Machine,
         queries.due(NOW, limit=2),
         by("deadline", of_kind(Machine, lambda r: r.deadline is not None and r.deadline <= NOW))[:2],
+    ),
+    "a machine's snapshots": (
+        Snapshot,
+        queries.snapshots_of_machine("m1"),
+        by("created_at", of_kind(Snapshot, lambda r: r.machine == "m1"), newest_first=True),
+    ),
+    "the latest snapshots": (
+        Snapshot,
+        queries.latest_snapshots(limit=7),
+        by("created_at", of_kind(Snapshot), newest_first=True)[:7],
     ),
     "open instances of a machine": (
         Instance,

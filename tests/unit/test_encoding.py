@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dumont.adapters import encoding, firestore_values
-from dumont.domain.records import RECORDS, Machine, MachineSpec, MachineState, Record, Schedule, SshEndpoint
+from dumont.domain.collections import RECORDS
+from dumont.domain.records import Machine, MachineSpec, MachineState, Record, Schedule, SshEndpoint
 from tests.strategies import of_type
 
 MACHINE = Machine(

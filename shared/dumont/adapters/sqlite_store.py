@@ -14,8 +14,9 @@ from typing import TypeVar
 
 from dumont.adapters import encoding
 from dumont.adapters.store_rules import BufferedTransaction, ordering_field, unknown_operator
+from dumont.domain.collections import RECORDS
 from dumont.domain.errors import Contention, StoreError, StoreUnavailable
-from dumont.domain.records import RECORDS, Record
+from dumont.domain.records import Record
 from dumont.ports import Query, Transaction
 
 R = TypeVar("R", bound=Record)

@@ -1,7 +1,7 @@
 """`engine.pyz`: the snapshot engine as one file for rented machines, the same bytes from the same sources.
 
 The agent fetches it, checks its SHA-256 and runs it with the host's own Python. `wheels` is what it may install beside
-it for speed, each by its hash, from `engine.txt` beside this file; without them the engine runs on the standard library.
+The agent fetches it, checks its SHA-256, runs it with the host's own Python. `wheels` is what it may install beside
 """
 
 from __future__ import annotations

@@ -368,6 +368,3 @@ class Schedule(Record, frozen=True, kw_only=True):
     last_run_at: float = 0.0
     lease_owner: str | None = None
     lease_until: float = 0.0
-
-
-RECORDS: tuple[type[Record], ...] = (Machine, Instance, Operation, LedgerEntry, ApiKey, Schedule)

@@ -32,7 +32,7 @@ class SnapshotState(enum.StrEnum):
     DELETED = "deleted"
 
 
-class Pack(msgspec.Struct, frozen=True, array_like=True):
+class Pack(msgspec.Struct, frozen=True):
     """An object that a snapshot needs: its key, size in bytes and MD5 (hex), as the engine sent it."""
 
     key: str

@@ -71,7 +71,7 @@ def _prepare() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return
-    mallopt(_M_MMAP_THRESHOLD, 64 * 1024 * 1024)
+    mallopt(_M_MMAP_THRESHOLD, 32 * 1024 * 1024)  # the most that glibc takes
     mallopt(_M_TRIM_THRESHOLD, 256 * 1024 * 1024)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .manifest import Manifest
     from .stores import Store
 
-FETCH_BYTES = 8 * 1024 * 1024
+FETCH_BYTES = 4 * 1024 * 1024
 GAP_BYTES = 128 * 1024
 _PACK_NAME = re.compile(r"packs/([0-9a-f]{32})$")
 

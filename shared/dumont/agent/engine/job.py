@@ -51,7 +51,7 @@ class Options:
     """What may be chosen. The defaults keep memory below 512 MiB.
 
     - `workers`: threads that hash and compress; 0 is one a core, 8 at most.
-    - `connections`: requests in flight; each holds one pack (snapshot) or one fetch of at most 8 MiB (restore).
+    - `connections`: requests in flight; each holds one pack (snapshot) or one fetch of at most 4 MiB (restore).
     - `pack_bytes`: a pack's size at most.
     - `rehash`: read every file, whatever its times say.
     - `fresh`: forget what earlier snapshots sent; everything is sent again.

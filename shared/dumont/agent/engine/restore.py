@@ -58,8 +58,8 @@ def restore(job: Job, report: Callable[[dict[str, Any]], None] | None = None) ->
         os.makedirs(os.path.dirname(target), exist_ok=True)
     identity = f"{job.snapshot_id}|{job.manifest.sha256 if job.manifest else ''}|{base}"
     staging = Staging(target)
-    resumed = os.path.isdir(staging.tree)
     phase = staging.begin(identity)
+    resumed = phase != WRITING or os.path.isdir(staging.tree)
     result = RestoreResult(
         snapshot_id=job.snapshot_id,
         complete=manifest.complete,

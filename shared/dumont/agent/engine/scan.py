@@ -30,7 +30,7 @@ class Walk:
     """One walk. After it, `unreadable` and `skipped` name what is not in it, and why."""
 
     def __init__(self, root: str, exclude: Sequence[str], leave_out: Sequence[str]) -> None:
-        self._root = os.fsencode(root)
+        self._root = os.path.realpath(os.fsencode(root))
         self._exclude = tuple(exclude)
         self._leave_out = {os.path.realpath(os.fsencode(path)) for path in leave_out if path}
         self.unreadable: list[dict[str, str]] = []
