@@ -13,7 +13,7 @@ DEMO := $(VENV)/.demo
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types format build lock cloudbuild simulate bench-main clean distclean
+.PHONY: help setup demo test lint types format build lock cloudbuild simulate bench-main bench-snapshots clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -51,7 +51,10 @@ simulate: $(DEV) ## random lives of machines, with faults; SIMULATION_SEEDS=1000
 	$(BIN)/python -m pytest tests/simulation $(ARGS)
 
 bench-main: $(DEV) ## measure what the functions take
-	$(BIN)/python -m tests.benchmarks.bench_main
+	$(BIN)/python -m tests.benchmarks.bench_main $(ARGS)
+
+bench-snapshots: $(DEV) ## measure snapshots beside restic and a plain copy; ARGS=--small for a short form
+	$(BIN)/python -m tests.benchmarks.bench_snapshots $(ARGS)
 
 clean: ## remove what was built; .venv stays
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -236,7 +236,14 @@ def _no_data_key(machine: str) -> bytes:
     raise BlobRefused(f"no key is configured to encrypt snapshots of {machine} with (DUMONT_DATA_MASTER_KEY)")
 
 
-def _no_engine() -> bytes:
+class EngineFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host needs to run the snapshot engine: the program, and the lock of the packages that make it fast."""
+
+    program: bytes
+    wheels: bytes
+
+
+def _no_engine() -> EngineFiles:
     raise BlobRefused("no snapshot engine is at hand")
 
 
@@ -254,8 +261,8 @@ class Ports:
     make_blobs: Callable[[], Blobs] = _no_blobs
     data_key: Callable[[str], bytes] = _no_data_key
     """A machine's name → the 32 bytes that its snapshots are encrypted with."""
-    engine: Callable[[], bytes] = _no_engine
-    """The snapshot engine, as the file that runs on hosts."""
+    engine: Callable[[], EngineFiles] = _no_engine
+    """The snapshot engine, as the files that go to hosts."""
 
 
 # --- Blobs --------------------------------------------------------------------------------------------------------
@@ -356,6 +363,7 @@ __all__ = [
     "Bus",
     "Clock",
     "CommandResult",
+    "EngineFiles",
     "Ids",
     "InstanceStatus",
     "KeyRight",

@@ -73,9 +73,8 @@ class ObjectStore:
         file.write_bytes(content)
 
     def _rows(self, statement: str, *values: str) -> list[Any]:
-        with contextlib.closing(
-            sqlite3.connect(f"file:{self._folder / 'store.db'}?mode=ro", uri=True, timeout=10)
-        ) as db:
+        address = f"file:{self._folder / 'store.db'}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=10)) as db:
             return db.execute(statement, values).fetchall()
 
 

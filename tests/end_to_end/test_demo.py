@@ -82,11 +82,20 @@ def test_the_report_tells_each_step_with_time_and_cost(ran: Ran) -> None:
     names = [step["name"] for step in ran.report["steps"]]
     path = ["search", "rent", "boot", "ssh", "mkdir", "write", "read back", "nvidia-smi", "disk", "release"]
     assert [name for name in names if name in path] == path
-    assert {"use", "destroy refused", "destroy", "confirm gone"} <= set(names)
+    assert {"use", "snapshot", "restore", "destroy refused", "destroy", "confirm gone"} <= set(names)
     steps = ran.report["steps"]
     assert sum(step["seconds"] for step in steps) == pytest.approx(ran.report["total_seconds"], abs=0.01)
     assert sum(step["cost_usd"] for step in steps) == pytest.approx(ran.report["total_cost_usd"], abs=1e-6)
     assert ran.report["total_cost_usd"] > 0
+
+
+def test_what_was_saved_is_restored_byte_for_byte(ran: Ran) -> None:
+    passed = {check["name"]: check["ok"] for check in ran.report["checks"]}
+    assert passed["a snapshot is verified before it counts"]
+    assert passed["what is restored equals what was saved, byte for byte"]
+    saved = {line["name"]: line["value"] for line in ran.report["saved"]}
+    assert "24.0 MB sent" in saved["snapshot"]
+    assert "24.0 MB" in saved["restore"]
 
 
 def test_three_raced_and_one_won(ran: Ran) -> None:

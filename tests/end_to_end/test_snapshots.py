@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,18 @@ from tests.end_to_end.snapshot_support import Host, ObjectStore, command_lines, 
 from tests.engine_rig import picture
 
 Json = dict[str, Any]
+NAMES = ("writer", "twice", "loser", "patient", "victim", "hasty")
+
+
+@dataclass(frozen=True)
+class Twice:
+    """A machine with two snapshots; `pack` is what only the second needs."""
+
+    host: Host
+    first: str
+    second: str
+    at_first: dict[str, tuple[Any, ...]]
+    pack: str
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +46,22 @@ def store(cloud: Cloud) -> ObjectStore:
     return ObjectStore(cloud)
 
 
+@pytest.fixture(scope="module")
+def hosts(cloud: Cloud) -> Iterator[dict[str, Host]]:
+    """A machine for each test, by name: rented at once, and given back at once."""
+    asked = {name: cloud.up(name, race_width=1) for name in NAMES}
+    for name, operation in asked.items():
+        assert cloud.ended(operation)["state"] == "succeeded", name
+    yield {name: Host(cloud, name) for name in NAMES}
+    for operation in [cloud.down(machine["name"]) for machine in cloud.http.get("/machines").json()["machines"]]:
+        cloud.ended(operation)
+    assert cloud.live() == []
+
+
 @pytest.fixture(autouse=True)
-def _whole_again_after_each(cloud: Cloud, store: ObjectStore) -> Iterator[None]:
+def _whole_again_after_each(store: ObjectStore) -> Iterator[None]:
     yield
     store.mend()
-    for machine in cloud.http.get("/machines").json()["machines"]:
-        if machine["state"] not in ("failed", "destroying"):
-            cloud.ended(cloud.down(machine["name"]))
-
-
-def rented(cloud: Cloud, name: str) -> Host:
-    up = cloud.ended(cloud.up(name, race_width=1))
-    assert up["state"] == "succeeded", up.get("problem")
-    return Host(cloud, name)
 
 
 def begin_snapshot(cloud: Cloud, name: str) -> tuple[str, Json]:
@@ -87,8 +103,8 @@ def noise(workspace: Path, name: str, megabytes: int) -> None:
     (workspace / name).write_bytes(os.urandom(megabytes * 1_000_000))
 
 
-def test_a_workspace_goes_on_on_another_host_byte_for_byte(cloud: Cloud) -> None:
-    first_host = rented(cloud, "writer")
+def test_a_workspace_goes_on_on_another_host_byte_for_byte(cloud: Cloud, hosts: dict[str, Host]) -> None:
+    first_host = hosts["writer"]
     model = fill(first_host.workspace, elements=32 << 20)
     told = cloud.cli("snapshot", "writer", "--json")
     assert told.returncode == 0, told.stdout + told.stderr
@@ -96,6 +112,9 @@ def test_a_workspace_goes_on_on_another_host_byte_for_byte(cloud: Cloud) -> None
     assert first["state"] == "complete"
     assert first["files"] >= 506
     assert first["bytes_total"] >= 64 << 20
+
+    only = cloud.cli("snapshot", "rm", first["id"], "--json")
+    assert (only.returncode, json.loads(only.stdout)["code"]) == (5, "only_good_one")
 
     with model.open("r+b") as weights:
         weights.seek(20 << 20)
@@ -106,9 +125,14 @@ def test_a_workspace_goes_on_on_another_host_byte_for_byte(cloud: Cloud) -> None
     second = snapshot_of(cloud, "writer")
     assert second["bytes_sent"] < first["bytes_sent"] / 10, "only what is new is sent"
 
+    removed = cloud.cli("snapshot", "rm", first["id"])
+    assert removed.returncode == 0, removed.stderr
+    assert complete_ones(cloud, "writer") == [second["id"]]
+
     assert cloud.ended(cloud.down("writer", discard=True))["state"] == "succeeded"
     wait_for(lambda: not first_host.folder.exists(), seconds=10, why="the first host's disk is gone")
-    other_host = rented(cloud, "writer")
+    assert cloud.ended(cloud.up("writer", race_width=1))["state"] == "succeeded"
+    other_host = Host(cloud, "writer")
     assert other_host.instance_id != first_host.instance_id
     restore = cloud.cli("restore", "writer", "--json")
     assert restore.returncode == 0, restore.stdout + restore.stderr
@@ -124,36 +148,55 @@ def test_a_workspace_goes_on_on_another_host_byte_for_byte(cloud: Cloud) -> None
     assert "link" not in back, "a restore of one path leaves all others alone"
 
 
-def test_a_damaged_pack_is_named_and_changes_nothing(cloud: Cloud, store: ObjectStore) -> None:
-    host = rented(cloud, "damaged")
-    noise(host.workspace, "old", 1)
-    older = snapshot_of(cloud, "damaged")
-    at_older = picture(host.workspace)
-    packs_before = store.objects("damaged")
+@pytest.fixture(scope="module")
+def twice(cloud: Cloud, store: ObjectStore, hosts: dict[str, Host]) -> Twice:
+    """Two snapshots of one machine, and the one pack that only the later has."""
+    host = hosts["twice"]
+    noise(host.workspace, "weights", 1)
+    (host.workspace / "old").write_text("old")
+    first, at_first, packs = snapshot_of(cloud, "twice")["id"], picture(host.workspace), store.objects("twice")
+    (host.workspace / "old").unlink()
     noise(host.workspace, "new", 1)
-    snapshot_of(cloud, "damaged")
-    (broken,) = store.objects("damaged") - packs_before
-    store.flip_a_byte(broken)
-    shutil.rmtree(host.workspace / "gone", ignore_errors=True)
-    (host.workspace / "mine").write_text("not saved yet")
-    before = picture(host.workspace)
+    second = snapshot_of(cloud, "twice")["id"]
+    (pack,) = store.objects("twice") - packs
+    return Twice(host, first, second, at_first, pack)
 
-    failed = restored(cloud, "damaged")
+
+def test_a_damaged_pack_is_named_and_changes_nothing(cloud: Cloud, store: ObjectStore, twice: Twice) -> None:
+    store.flip_a_byte(twice.pack)
+    workspace = twice.host.workspace
+    (workspace / "mine").write_text("not saved yet")
+    before = picture(workspace)
+
+    failed = restored(cloud, "twice")
     assert failed["state"] == "failed"
     assert failed["problem"]["code"] == "damaged"
-    assert broken in failed["problem"]["detail"]
+    assert twice.pack in failed["problem"]["detail"]
     assert "new" in failed["problem"]["detail"], "the files that it touches are named"
-    assert picture(host.workspace) == before, "nothing of it was written"
+    assert picture(workspace) == before, "nothing of it was written"
 
-    gone_on = restored(cloud, "damaged", fall_back=True)
+    gone_on = restored(cloud, "twice", fall_back=True)
     assert gone_on["state"] == "succeeded", gone_on.get("problem")
-    assert gone_on["snapshot_id"] == older["id"]
+    assert gone_on["snapshot_id"] == twice.first
     assert [step["ok"] for step in gone_on["steps"] if step["name"] == "restore"] == [False, True], "it says so"
-    assert picture(host.workspace) == at_older
+    assert picture(workspace) == twice.at_first
 
 
-def test_a_snapshot_with_a_pack_that_the_store_has_lost_never_counts(cloud: Cloud, store: ObjectStore) -> None:
-    host = rented(cloud, "loser")
+def test_snapshots_are_compared_read_back_and_kept(cloud: Cloud, twice: Twice) -> None:
+    compared = cloud.cli("diff", twice.first, twice.second)
+    assert compared.returncode == 0, compared.stderr
+    assert "+ new\n- old\n" in compared.stdout
+    read_back = cloud.cli("snapshot", "verify", twice.first)
+    assert read_back.returncode == 0, read_back.stderr
+    assert seen(cloud, twice.first)["deep_verified_at"] > 0
+    assert cloud.cli("snapshot", "keep", twice.second).returncode == 0
+    assert seen(cloud, twice.second)["keep"] is True
+
+
+def test_a_snapshot_with_a_pack_that_the_store_has_lost_never_counts(
+    cloud: Cloud, store: ObjectStore, hosts: dict[str, Host]
+) -> None:
+    host = hosts["loser"]
     noise(host.workspace, "weights", 1)
     store.fault("lost", name_prefix="machines/loser/1/packs/", count=None)
     identifier, operation = begin_snapshot(cloud, "loser")
@@ -167,9 +210,17 @@ def test_a_snapshot_with_a_pack_that_the_store_has_lost_never_counts(cloud: Clou
     refused = cloud.http.post("/restore", json={"name": "loser", "snapshot": identifier})
     assert refused.status_code == 404, "what was not verified is never restored"
 
+    (lost,) = store.objects("loser")
+    store.mend()
+    store.fault("lost", name_prefix=lost, count=None)
+    snapshot_of(cloud, "loser")
+    assert store.objects("loser") > {lost}, "what was lost is sent again"
 
-def test_a_store_that_is_away_for_a_while_delays_a_snapshot_and_no_more(cloud: Cloud, store: ObjectStore) -> None:
-    host = rented(cloud, "patient")
+
+def test_a_store_that_is_away_for_a_while_delays_a_snapshot_and_no_more(
+    cloud: Cloud, store: ObjectStore, hosts: dict[str, Host]
+) -> None:
+    host = hosts["patient"]
     noise(host.workspace, "weights", 2)
     wanted = picture(host.workspace)
     store.fault("unavailable", count=None)
@@ -187,13 +238,15 @@ def test_a_store_that_is_away_for_a_while_delays_a_snapshot_and_no_more(cloud: C
     assert picture(host.workspace) == wanted
 
 
-def test_a_killed_engine_goes_on_and_no_secret_is_left_anywhere(cloud: Cloud, store: ObjectStore) -> None:
+def test_a_killed_engine_goes_on_and_no_secret_is_left_anywhere(
+    cloud: Cloud, store: ObjectStore, hosts: dict[str, Host]
+) -> None:
     """Invariants 6 and 9."""
-    host = rented(cloud, "victim")
+    host = hosts["victim"]
     for number in range(6):
         noise(host.workspace, f"shard-{number}", 4)
     wanted = picture(host.workspace)
-    store.slow(megabytes_per_second=8)
+    store.slow(megabytes_per_second=14)
     identifier, operation = begin_snapshot(cloud, "victim")
     wait_for(lambda: store.objects("victim"), seconds=20, why="the first pack has arrived")
     engine = wait_for(host.engine, seconds=5, why="the engine runs")
@@ -237,8 +290,8 @@ def cloud_steps(cloud: Cloud, operation: Json) -> list[str]:
     return [step["name"] for step in view["steps"]]
 
 
-def test_a_destroy_ends_a_snapshot_under_way(cloud: Cloud, store: ObjectStore) -> None:
-    host = rented(cloud, "hasty")
+def test_a_destroy_ends_a_snapshot_under_way(cloud: Cloud, store: ObjectStore, hosts: dict[str, Host]) -> None:
+    host = hosts["hasty"]
     noise(host.workspace, "weights", 30)
     store.slow(megabytes_per_second=4)
     identifier, operation = begin_snapshot(cloud, "hasty")
@@ -247,7 +300,7 @@ def test_a_destroy_ends_a_snapshot_under_way(cloud: Cloud, store: ObjectStore) -
     assert down["state"] == "succeeded"
     store.mend()
     assert cloud.ended(operation)["state"] in ("superseded", "failed")
-    assert cloud.live() == []
+    assert cloud.machine("hasty")["state"] == "destroyed"
     assert seen(cloud, identifier)["state"] == "failed"
     assert complete_ones(cloud, "hasty") == []
     with contextlib.suppress(psutil.NoSuchProcess):

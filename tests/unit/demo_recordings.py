@@ -5,7 +5,7 @@ from __future__ import annotations
 from dumont.domain.offers import Offer
 from dumont.domain.records import Check as ProofCheck
 from dumont.domain.records import GpuReading, Instance, InstanceState, Proof
-from dumont.local.demo.recording import Check, MarketBill, Recording, Span
+from dumont.local.demo.recording import Check, MarketBill, Recording, Resource, Span
 
 START = 1_795_000_000.0
 
@@ -51,6 +51,8 @@ def rental(
         open=False,
         intended_at=START + intended,
         created_at=START + intended + 0.1,
+        # Seen booting at the same moment: what it billed is then exact, not half-way between two looks.
+        seen_booting_at=at(booted),
         booted_at=at(booted),
         proven_at=at(proven),
         releasing_at=at(releasing),
@@ -117,4 +119,5 @@ def recording(*, checks: tuple[Check, ...] = (Check(name="search finds offers", 
         bills=(MarketBill(instance_id="b", gpu_usd=0.00061, storage_usd=0.000011),),
         offers_found=32,
         output=("NVIDIA GeForce RTX 4090, 24564 MiB, 550.54.14", "pi is about 3.14159 <ok>"),
+        saved=(Resource(name="snapshot", value="24.0 MB sent in 2 packs"),),
     )

@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -165,6 +166,7 @@ def test_the_terminal_shows_every_part(report: Report) -> None:
     text = text_of(report)
     for shown in ("SIMULATED MARKET", "Boots take 0.1", "nvidia-smi", "49.4%", "$0.000772", "Sweden, SE"):
         assert shown in text
+    assert "24.0 MB sent in 2 packs" in text
     for shown in ("A10G", "2026-09-14", "÷ 8 GPUs", "search finds offers", "report: build/demo/report.html"):
         assert shown in text
 
@@ -220,6 +222,13 @@ def test_the_page_is_well_formed_and_loads_nothing(report: Report) -> None:
 
 def test_the_page_says_that_the_market_is_simulated(report: Report) -> None:
     assert "Simulated market. No GPU was rented and nothing was paid" in Page(render_html(report)).text
+
+
+def test_the_page_shows_what_was_saved_only_where_something_was(report: Report) -> None:
+    assert "24.0 MB sent in 2 packs" in render_html(report)
+    nothing = build(msgspec.structs.replace(recording(), saved=()))
+    assert "Saved and restored" not in render_html(nothing)
+    assert "Saved and restored" not in text_of(nothing)
 
 
 def test_the_page_shows_a_bar_for_each_stretch_and_each_racers_phase(report: Report) -> None:

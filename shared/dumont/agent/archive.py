@@ -11,6 +11,11 @@ _MAIN = "import sys\n\nfrom engine.command import main\n\nsys.exit(main())\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
+def wheels() -> bytes:
+    """The lock of what the engine is fast with, each by its hash; without it, it runs on the standard library."""
+    return (Path(__file__).parent / "wheels.txt").read_bytes()
+
+
 @functools.cache
 def engine() -> bytes:
     """The file's bytes. The same sources give the same bytes, so that a host keeps the one that it has."""

@@ -20,7 +20,7 @@ from dumont.build.lock import function_lock
 
 LEFT_OUT = frozenset({"build", "cli", "local"})
 """Subpackages that no deployed function uses."""
-SUFFIXES = frozenset({".py", ".json", ".html", ".sh"})
+SUFFIXES = frozenset({".py", ".json", ".html", ".sh", ".txt"})
 """What pyproject declares as package data, and Python; anything else in the tree is somebody's litter."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can hold."""

@@ -1,7 +1,7 @@
 """`engine.pyz`: the snapshot engine as one file for rented machines, the same bytes from the same sources.
 
-The agent fetches it, checks its SHA-256 and runs it with the host's own Python. `wheels` is what it may install beside
-The agent fetches it, checks its SHA-256, runs it with the host's own Python. `wheels` is what it may install beside
+Each host gets it over SSH and runs it with its own Python. `wheels` is what it installs beside it for speed, each by
+its hash; without them the engine runs on the standard library.
 """
 
 from __future__ import annotations
@@ -9,16 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-SOURCE = Path(__file__).parents[1] / "agent" / "engine"
+from dumont.agent import archive
+
 NAME = "engine.pyz"
-LOCK = Path(__file__).with_name("engine.txt")
-EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The earliest time that a zip can hold."""
-_START = "import sys\n\nfrom engine.command import main\n\nsys.exit(main())\n"
+LOCK = Path(archive.__file__).with_name("wheels.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,16 +39,8 @@ def build(out: Path) -> EngineArchive:
     """Write `engine.pyz` into the folder `out`."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / NAME
-    files = {f"engine/{source.name}": source.read_bytes() for source in SOURCE.glob("*.py")}
-    files["__main__.py"] = _START.encode()
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in sorted(files.items()):
-            entry = zipfile.ZipInfo(name, date_time=EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.create_system = 3  # Unix, whichever system builds
-            entry.external_attr = 0o100644 << 16
-            archive.writestr(entry, content, compresslevel=9)
-    content = path.read_bytes()
+    content = archive.engine()
+    path.write_bytes(content)
     return EngineArchive(path=path, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
 
 

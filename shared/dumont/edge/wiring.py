@@ -17,7 +17,7 @@ from pathlib import Path
 from dumont import settings as settings_module
 from dumont.adapters.clock import SystemClock, SystemIds
 from dumont.domain.errors import BlobRefused, BusUnavailable, DumontError, InvalidInput
-from dumont.ports import Blobs, Bus, Ports, Provider, Shell, Store
+from dumont.ports import Blobs, Bus, EngineFiles, Ports, Provider, Shell, Store
 from dumont.settings import Settings
 
 
@@ -160,10 +160,10 @@ def _data_key(chosen: Settings, machine: str) -> bytes:
     return hmac.new(text.encode(), b"dumont data key\0" + machine.encode(), "sha256").digest()
 
 
-def _engine() -> bytes:
-    from dumont.agent.archive import engine
+def _engine() -> EngineFiles:
+    from dumont.agent import archive
 
-    return engine()
+    return EngineFiles(program=archive.engine(), wheels=archive.wheels())
 
 
 def _secret_file(path: str, what: str) -> str:

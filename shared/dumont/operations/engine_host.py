@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 
 from dumont.domain.errors import ShellError
-from dumont.ports import ShellSession
+from dumont.ports import EngineFiles, ShellSession
 
 ROOT = '"$HOME"/.dumont'
 START_SECONDS = 40.0
+INSTALL_SECONDS = 180
 
 
 class EngineState(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,45 +29,66 @@ class EngineState(msgspec.Struct, frozen=True, kw_only=True):
     died: bool
 
 
-def prepare(session: ShellSession, workspace: str, engine: bytes) -> tuple[str, str]:
+def prepare(session: ShellSession, workspace: str, engine: EngineFiles) -> tuple[str, str]:
     """Make the folders and put the engine there if it is not; answers with the workspace's and the home's paths.
 
     Raises `ShellError` if the host cannot.
     """
-    name = f"{hashlib.sha256(engine).hexdigest()}.pyz"
+    program, wheels = _names(engine)
     script = (
         f"umask 077; mkdir -p {ROOT}/engine {ROOT}/runs {ROOT}/state && mkdir -p -- {shlex.quote(workspace)} && "
         f"(cd -- {shlex.quote(workspace)} && pwd -P) && (cd && pwd -P) && "
-        f"if [ -s {ROOT}/engine/{name} ]; then echo present; else echo absent; fi"
+        f"if [ -s {program} ] && [ -s {wheels} ]; then echo present; else echo absent; fi"
     )
     lines = _run(session, script).splitlines()
     if len(lines) != 3 or not lines[0].startswith("/") or not lines[1].startswith("/"):
         raise ShellError("the host's answer cannot be read")
     if lines[2] != "present":
-        target = f"{ROOT}/engine/{name}"
-        # A transfer that breaks off leaves no engine of the right name behind.
-        _run(session, f"cat > {target}.part && mv {target}.part {target}", stdin=engine)
+        for target, content in ((wheels, engine.wheels), (program, engine.program)):
+            # A transfer that breaks off leaves no file of the right name behind.
+            _run(session, f"cat > {target}.part && mv {target}.part {target}", stdin=content)
     return lines[0], lines[1]
 
 
-def start(session: ShellSession, run: str, engine: bytes, job: dict[str, Any]) -> None:
-    """Start a run, once: its folder is the lock, so that a start repeated after a death starts nothing twice."""
-    name = f"{hashlib.sha256(engine).hexdigest()}.pyz"
+def start(session: ShellSession, run: str, engine: EngineFiles, job: dict[str, Any]) -> None:
+    """Start a run, once: its folder is the lock, so that a start repeated after a death starts nothing twice.
+
+    The job stays in the shell's memory while the packages are installed, which a host does once, each by its hash; a
+    host that cannot runs the engine without them.
+    """
+    program, wheels = _names(engine)
     script = f"""
 umask 077
 mkdir {ROOT}/runs/{shlex.quote(run)} 2>/dev/null || exit 0
 cd {ROOT}/runs/{shlex.quote(run)} || exit 1
-python=python3
-[ -x {ROOT}/venv/bin/python ] && python={ROOT}/venv/bin/python
-exec 3<&0
-nohup sh -c '"$0" "$1" <&3 >out.jsonl 2>err.log; echo $? >status' "$python" {ROOT}/engine/{name} >/dev/null 2>&1 &
+job=$(cat)
+(
+  trap '' HUP
+  fast='import blake3, cryptography, numpy, obstore, zstandard'
+  python=python3
+  if ! python3 -c "$fast" 2>/dev/null; then
+    venv={ROOT}/venv
+    if ! "$venv/bin/python" -c "$fast" 2>/dev/null; then
+      python3 -m venv "$venv" && timeout {INSTALL_SECONDS} "$venv/bin/python" -m pip install -q \
+        --disable-pip-version-check --require-hashes --only-binary :all: -r {wheels}
+    fi >install.log 2>&1
+    if "$venv/bin/python" -c "$fast" 2>/dev/null; then python="$venv/bin/python"; fi
+  fi
+  printf '%s' "$job" | "$python" {program} >out.jsonl 2>err.log
+  echo $? >status
+) </dev/null >/dev/null 2>&1 &
 echo $! >pid
-exec 3<&-
 i=0
-while [ ! -s out.jsonl ] && [ ! -f status ] && [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done
+while [ ! -s out.jsonl ] && [ ! -f status ] && [ $i -lt 50 ]; do sleep 0.1; i=$((i+1)); done
 exit 0
 """
     _run(session, script, stdin=json.dumps(job).encode())
+
+
+def _names(engine: EngineFiles) -> tuple[str, str]:
+    """Where the program and the lock lie on a host: named by content, so that each version has its own."""
+    program = f"{ROOT}/engine/{hashlib.sha256(engine.program).hexdigest()[:32]}.pyz"
+    return program, f"{ROOT}/engine/{hashlib.sha256(engine.wheels).hexdigest()[:32]}.txt"
 
 
 def poll(session: ShellSession, run: str) -> EngineState:

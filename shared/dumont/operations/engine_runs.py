@@ -33,7 +33,10 @@ def start(invocation: Invocation, op: Operation, machine: Machine) -> None:
     if snapshot is None or machine.ssh is None:
         fail(invocation, "lost", "its record is not there any more")
         return
-    run = f"{op.id}-{op.rounds + 1}"
+    # The snapshot is part of the name: a restore that falls back begins its rounds anew, and must not meet its old run.
+    run = f"{op.id}-{snapshot.id}-{op.rounds + 1}"
+    if op.store_key_id:
+        revoke(ports, op.store_key_id)  # the run before has ended, and only the last key is revoked at the end
     try:
         key = _mint(ports, op, machine)
     except BlobRefused as error:

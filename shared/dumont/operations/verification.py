@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from dumont.domain import snapshots as domain
 from dumont.domain.errors import BlobError, BlobUnavailable
 from dumont.domain.records import Machine, Operation, Problem, Step
-from dumont.domain.snapshots import Pack, Snapshot, SnapshotState
+from dumont.domain.snapshots import Collected, Pack, Snapshot, SnapshotState
 from dumont.operations.engine_runs import UNTOUCHED, fail, later
 from dumont.operations.invocation import Invocation
 from dumont.ports import BlobSeen, Transaction
@@ -65,6 +65,10 @@ def verify(invocation: Invocation, op: Operation) -> None:
     )
 
     def change(tx: Transaction, o: Operation, _machine: Machine | None) -> Operation:
+        if wrong:
+            # The host believes that the store has them: told to forget them, it sends them again next time.
+            collected = tx.get(Collected, o.machine) or Collected(id=o.machine)
+            tx.put(replace(collected, keys=tuple(dict.fromkeys([*collected.keys, *wrong]))))
         fresh = tx.get(Snapshot, snapshot.id)
         if fresh is not None and fresh.state is SnapshotState.TAKING and problem is None:
             state = SnapshotState.INCOMPLETE if fresh.missing else SnapshotState.COMPLETE

@@ -19,7 +19,8 @@ from dumont.cli.keys import ensure_key
 from dumont.cli.output import Cli, duration, money
 from dumont.cli.views import gpu_text
 from dumont.domain.records import Instance, Proof, SshEndpoint
-from dumont.local.demo.recording import Check, MarketBill, Recording, Span
+from dumont.local.demo.recording import Check, MarketBill, Recording, Resource, Span
+from dumont.local.demo.saving import Saving
 
 MACHINE = "demo"
 SPEC: dict[str, Any] = {
@@ -54,6 +55,7 @@ class Job:
         self._bills: list[MarketBill] = []
         self._offers_found = 0
         self._output: list[str] = []
+        self._saved: tuple[Resource, ...] = ()
         self._started_at = time.time()
         self._ended_at: float | None = None
 
@@ -63,6 +65,7 @@ class Job:
         self._search()
         self._rent()
         self._use()
+        self._save()
         self._refuse()
         self._destroy()
         self._confirm()
@@ -87,6 +90,7 @@ class Job:
             bills=tuple(self._bills),
             offers_found=self._offers_found,
             output=tuple(self._output),
+            saved=self._saved,
         )
 
     def check(self, name: str, ok: bool, seen: str = "") -> None:
@@ -159,15 +163,9 @@ class Job:
         self.check("its GPU is the one that was ordered", any(wanted in m for m in models), ", ".join(models))
 
     def _use(self) -> None:
-        at = self._machine.get("ssh") or {}
-        host_key = self._machine.get("host_key")
-        if not at.get("host") or not host_key:
-            raise CliError(f"{MACHINE} runs and has no address or no pinned host key", code="no_address")
-        private_key = (self._config_folder / "id_ed25519").read_text(encoding="utf-8")
-        endpoint = SshEndpoint(host=at["host"], port=at["port"], user=at.get("user") or "root")
         out, err = _Lines(self._cli), _Lines(self._cli)
         with self._step("use", "use it: nvidia-smi and a small computation over SSH, its host key pinned"):
-            status = stream(endpoint, host_key, private_key, WORK, out, err)
+            status = stream(*self._address(), WORK, out, err)
         self._output = out.lines()
         text = "\n".join(self._output)
         self.check(
@@ -175,6 +173,39 @@ class Job:
             status == 0 and WORK_SHOWS in text,
             f"exit status {status}, {out.pieces} pieces of output",
         )
+
+    def _save(self) -> None:
+        """Files, a snapshot of them, an accident, and a restore."""
+        saving = Saving(self._cli, self._client, MACHINE, self._command)
+        with self._step("write files", "write weights and 200 small files into its workspace"):
+            saving.write()
+        with self._step("snapshot", "take a snapshot: encrypted on the machine, sent from there to the object store"):
+            saving.take()
+        with self._step("lose files", "an accident: some are changed, some deleted"):
+            saving.lose()
+        with self._step("restore", "restore the snapshot, and hash every file again"):
+            saving.restore()
+        self.checks += saving.checks
+        self._saved = saving.lines
+
+    def _command(self, command: str) -> str:
+        """A command's output, its exit status looked at."""
+        out, err = io.BytesIO(), io.BytesIO()
+        status = stream(*self._address(), command, out, err)
+        if status != 0:
+            words = err.getvalue().decode(errors="replace").strip()
+            raise CliError(f"a command on {MACHINE} ended with status {status}: {words[:300]}", code="command_failed")
+        return out.getvalue().decode(errors="replace")
+
+    def _address(self) -> tuple[SshEndpoint, str, str]:
+        """Where it answers, its pinned host key, and our private key."""
+        at = self._machine.get("ssh") or {}
+        host_key = self._machine.get("host_key")
+        if not at.get("host") or not host_key:
+            raise CliError(f"{MACHINE} runs and has no address or no pinned host key", code="no_address")
+        private_key = (self._config_folder / "id_ed25519").read_text(encoding="utf-8")
+        endpoint = SshEndpoint(host=at["host"], port=at["port"], user=at.get("user") or "root")
+        return endpoint, host_key, private_key
 
     def _refuse(self) -> None:
         with self._step("destroy refused", "try to destroy it without --discard: it holds result.txt"):

@@ -37,6 +37,13 @@ class MarketBill(msgspec.Struct, frozen=True, kw_only=True):
         return self.gpu_usd + self.storage_usd
 
 
+class Resource(msgspec.Struct, frozen=True, kw_only=True):
+    """One line on what was rented, or saved."""
+
+    name: str
+    value: str
+
+
 class Recording(msgspec.Struct, frozen=True, kw_only=True):
     """The whole run. `spans` may overlap; `instances` are all rentals, the winner's among them.
 
@@ -59,6 +66,8 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     offers_found: int = 0
     output: tuple[str, ...] = ()
     """What the command on the machine wrote, line by line."""
+    saved: tuple[Resource, ...] = ()
+    """What was saved and restored: its bytes, and how fast."""
 
     @property
     def winner(self) -> Instance | None:

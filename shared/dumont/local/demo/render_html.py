@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
 
+from dumont.local.demo.recording import Resource
 from dumont.local.demo.report import BETWEEN, BILL_REMARK, Report, headline_usd, rounded_to_sum
 from dumont.local.demo.timeline_svg import NARROW, WIDE, timeline
 
@@ -20,7 +22,8 @@ def render_html(report: Report) -> str:
     sections = [
         _section("Timeline", _timeline(report)),
         _section("Steps", _steps(report)),
-        _section("Resources", _resources(report)),
+        _section("Resources", _pairs(report.resources)),
+        _section("Saved and restored", _pairs(report.saved)),
         _section("Cost", _rentals(report)),
         _section("The same GPU hour elsewhere, per GPU", _comparison(report)),
         _section("Checks", _checks(report)),
@@ -30,7 +33,7 @@ def render_html(report: Report) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Dumont demo report</title>{style}</head><body><main>"
-        "<header><p>Dumont · demo report</p><h1>A GPU rented, proven, used and given back</h1>"
+        "<header><p>Dumont · demo report</p><h1>A GPU rented, proven, used, saved and given back</h1>"
         f"<p>{day}, machine “{escape(report.machine)}”</p></header>"
         f"{_notice(report)}{_tiles(report)}{''.join(sections)}"
         "</main></body></html>\n"
@@ -85,10 +88,10 @@ def _steps(report: Report) -> str:
     return _table(["step", "seconds", "share", "cost of all rentals"], rows)
 
 
-def _resources(report: Report) -> str:
-    if not report.resources:
+def _pairs(lines: Sequence[Resource]) -> str:
+    if not lines:
         return ""
-    return "<dl>" + "".join(f"<dt>{escape(r.name)}</dt><dd>{escape(r.value)}</dd>" for r in report.resources) + "</dl>"
+    return "<dl>" + "".join(f"<dt>{escape(r.name)}</dt><dd>{escape(r.value)}</dd>" for r in lines) + "</dl>"
 
 
 def _rentals(report: Report) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dumont.local.demo.recording import Resource
 from dumont.local.demo.report import BETWEEN, BILL_REMARK, Report, headline_usd, rounded_to_sum
 
 BAR_CELLS = 30
@@ -43,7 +46,8 @@ def render(report: Report, *, paths: tuple[str, ...] = ()) -> RenderableType:
         Text(notice(report), style="yellow"),
         *_section("Timeline: search to confirmed gone", _timeline(report)),
         *_section("Race", _race(report)),
-        *_section("Resources", _resources(report)),
+        *_section("Resources", _pairs(report.resources)),
+        *(_section("Saved and restored", _pairs(report.saved)) if report.saved else []),
         *_section("Cost", _rentals(report)),
         Text(BILL_REMARK, style="dim"),
         *_section("The same GPU hour at list price, per GPU", _comparison(report)),
@@ -112,9 +116,9 @@ def _race(report: Report) -> RenderableType:
     return Group(table, Text("   ") + legend)
 
 
-def _resources(report: Report) -> Table:
+def _pairs(lines: Sequence[Resource]) -> Table:
     table = Table.grid(padding=(0, 2))
-    for resource in report.resources:
+    for resource in lines:
         table.add_row(Text(resource.name, style="dim"), resource.value)
     return table
 

@@ -10,7 +10,7 @@ import msgspec
 from dumont.domain import costs
 from dumont.domain.cloud_prices import CLOUD_PRICES, CloudPrice
 from dumont.domain.records import Instance
-from dumont.local.demo.recording import Check, Recording, Span
+from dumont.local.demo.recording import Check, Recording, Resource, Span
 
 BILL_REMARK = (
     "Dumont counts a GPU from half-way between its last look that found it booting and the first that found it "
@@ -77,13 +77,6 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     note: str
 
 
-class Resource(msgspec.Struct, frozen=True, kw_only=True):
-    """One line on what was rented."""
-
-    name: str
-    value: str
-
-
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the report says. `steps` add up to `total_seconds` and `total_cost_usd`."""
 
@@ -104,6 +97,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     comparison: tuple[Comparison, ...]
     checks: tuple[Check, ...]
     output: tuple[str, ...]
+    saved: tuple[Resource, ...]
 
 
 def build(recording: Recording, *, prices: Sequence[CloudPrice] = CLOUD_PRICES) -> Report:
@@ -135,6 +129,7 @@ def build(recording: Recording, *, prices: Sequence[CloudPrice] = CLOUD_PRICES) 
         comparison=compare(per_gpu, next((r.gpu_seconds for r in rentals if r.won), 0.0), prices) if per_gpu else (),
         checks=checks,
         output=recording.output,
+        saved=recording.saved,
     )
 
 

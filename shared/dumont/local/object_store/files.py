@@ -220,6 +220,12 @@ def _with(version: Version, **changes: object) -> Version:
     return msgspec.structs.replace(version, **changes)
 
 
+def asks_for_range(request: Request) -> bool:
+    """Whether a request has a `Range` that counts: it is then answered with 206, even if the range is the whole."""
+    found = _RANGE.fullmatch(request.headers.get("range", "").strip())
+    return found is not None and found.groups() != ("", "")
+
+
 def _range(header: str, size: int) -> tuple[int, int]:
     found = _RANGE.fullmatch(header.strip())
     if not found or found.groups() == ("", ""):

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote_plus
 
 from dumont.local.object_store.body import Body, Source
 from dumont.local.object_store.catalogue import UPLOAD, Part, Version
-from dumont.local.object_store.files import Files, Sha1, check_name
+from dumont.local.object_store.files import Files, Sha1, asks_for_range, check_name
 from dumont.local.object_store.http import Answer, Request
 from dumont.local.object_store.keys import Key, Keyring, Token
 from dumont.local.object_store.refusals import Refused, bad_request, no_such_file
@@ -127,7 +127,7 @@ class NativeContents:
         }
         for name, value in version.info.items():
             headers[_INFO_AS_HEADERS.get(name.lower(), f"X-Bz-Info-{name}")] = quote(value)
-        is_part = end - first < version.size
+        is_part = asks_for_range(request)
         if is_part:
             headers["Content-Range"] = f"bytes {first}-{end - 1}/{version.size}"
         return Answer(206 if is_part else 200, content_type=version.content_type, headers=headers, content=content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dumont.local.object_store import s3_xml, signatures
 from dumont.local.object_store.body import Source
 from dumont.local.object_store.catalogue import Bucket, Version
-from dumont.local.object_store.files import FILE_BYTES_MAX, Files, md5_of_header
+from dumont.local.object_store.files import FILE_BYTES_MAX, Files, asks_for_range, md5_of_header
 from dumont.local.object_store.http import Answer, Request
 from dumont.local.object_store.keys import Key, Keyring
 from dumont.local.object_store.refusals import Refused, bad_request, no_such_file, unauthorized
@@ -167,7 +167,7 @@ class S3:
         if request.headers.get("if-match", version.etag).strip('"') not in ("*", version.etag):
             raise Refused(412, "precondition_failed", "The ETag does not match.", s3_code="PreconditionFailed")
         content, first, end = self._files.content(request, version)
-        is_part = end - first < version.size
+        is_part = asks_for_range(request)
         if is_part:
             headers["Content-Range"] = f"bytes {first}-{end - 1}/{version.size}"
         return Answer(206 if is_part else 200, content_type=version.content_type, headers=headers, content=content)
