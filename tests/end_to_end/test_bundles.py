@@ -206,7 +206,7 @@ def test_a_worker_starts_with_its_own_requirements_alone_and_spends_a_message_ab
 
 
 NEEDS = {"ssh.py": "ssh", "b2.py": "b2", "b2_http.py": "b2"}
-"""Adapter → the extra that it is made of. The engine is not among a function's modules: it travels to hosts as a file."""
+"""Adapter → the extra that it is made of. The engine is no module of a function's: it travels to hosts as a file."""
 
 
 @every_function
