@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import random
 
+from msgspec.structs import replace
+
 from dumont.domain.errors import StoreError, UserError
 from dumont.domain.records import Instance, Machine, MachineSpec, MachineState
 from dumont.local.market.faults import FaultRate
-from dumont.operations import destroy, provision
+from dumont.operations import destroy, provision, snapshot
 from dumont.ports import Query
 from tests.simulation.invariants import Invariants
 from tests.simulation.world import Weather, World
 
 BUSY_SECONDS = 3600.0
 QUIET_SECONDS = 3600.0
+LAST_SECONDS = 600.0
 
 NAMES = ("ada", "bob", "cy")
 
@@ -29,13 +32,24 @@ def run(seed: int) -> World:
     world.hub.after_event = invariants.check
     world.start_schedule()
     start = world.hub.now
-    for _ in range(rng.randint(2, 8)):
+    for _ in range(rng.randint(2, 12)):
         world.hub.at(start + rng.uniform(0, BUSY_SECONDS * 0.8), lambda: _wish(world, rng))
     world.hub.run(start + BUSY_SECONDS)
     world.calm()
     world.hub.run(world.hub.now + QUIET_SECONDS)
+    _no_more_policies(world)
+    world.hub.run(world.hub.now + LAST_SECONDS)
     invariants.check_quiet()
     return world
+
+
+def _no_more_policies(world: World) -> None:
+    """Machines stop taking snapshots by themselves: else the reckoning would always find one under way."""
+    for machine in world.store.quiet.find(Machine, Query(limit=1000)):
+        spec = replace(machine.spec, snapshot_every_minutes=None)
+        world.store.quiet.transact(
+            lambda tx, name=machine.id, spec=spec: tx.put(replace(tx.get(Machine, name), spec=spec))  # type: ignore[misc]
+        )
 
 
 def _weather(rng: random.Random) -> Weather:
@@ -76,7 +90,7 @@ def _market_faults(rng: random.Random) -> tuple[FaultRate, ...]:
 
 
 def _outages(world: World, rng: random.Random) -> None:
-    for what in ("market", "store", "bus", "scheduler"):
+    for what in ("market", "store", "bus", "scheduler", "blobs"):
         for _ in range(rng.choice([0, 0, 1, 2])):
             world.outages.add(what, world.hub.now + rng.uniform(0, BUSY_SECONDS), rng.uniform(5, 150))
 
@@ -84,7 +98,7 @@ def _outages(world: World, rng: random.Random) -> None:
 def _wish(world: World, rng: random.Random) -> None:
     """A user's request: an HTTP function's invocation, which may die like any other; users try again."""
     name = rng.choice(NAMES)
-    kind = rng.choices(["up", "down", "files"], [5, 4, 2])[0]
+    kind = rng.choices(["up", "down", "files", "snapshot", "restore"], [5, 4, 3, 3, 2])[0]
     if kind == "files":
         _write_files(world, name)
         return
@@ -96,6 +110,12 @@ def _wish(world: World, rng: random.Random) -> None:
         try:
             if kind == "up":
                 provision.request(world.ports, name, spec, requested_by="user")
+            elif kind == "snapshot":
+                snapshot.request_snapshot(world.ports, name, requested_by="user")
+            elif kind == "restore":
+                snapshot.request_restore(
+                    world.ports, name, snapshot_id=None, path="", fall_back=False, requested_by="user"
+                )
             else:
                 destroy.request(world.ports, name, discard=discard, requested_by="user")
         except (UserError, StoreError):
@@ -115,6 +135,7 @@ def _spec(rng: random.Random) -> MachineSpec:
         ssh_timeout_seconds=60.0,
         interruptible=rng.random() < 0.2,
         budget_usd=rng.choice([None, None, 0.01, 0.1]),
+        snapshot_every_minutes=rng.choice([None, None, 5.0, 20.0]),
     )
 
 
@@ -125,7 +146,12 @@ def _write_files(world: World, name: str) -> None:
         return
     record = world.store.quiet.get(Instance, machine.instance_id)
     if record is not None and record.provider_instance_id is not None:
-        world.files.setdefault(int(record.provider_instance_id), {})["user/model.bin"] = b"weights"
+        world.files.setdefault(int(record.provider_instance_id), {})["user/model.bin"] = rng_bytes(world)
+
+
+def rng_bytes(world: World) -> bytes:
+    """A content that no other file has."""
+    return f"weights {world.hub.now}".encode()
 
 
 def count_of(world: World, kind: type[Machine]) -> int:

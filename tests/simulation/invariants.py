@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 from dumont.domain.names import label_prefix
 from dumont.domain.records import Instance, InstanceState, LedgerEntry, Machine, MachineState, Operation
+from dumont.domain.snapshots import Snapshot, SnapshotState
 from dumont.local.market.instance import Instance as MarketInstance
 from dumont.ports import Query
 from tests.simulation.world import DEPLOYMENT, World
@@ -125,6 +128,24 @@ class Invariants:
         """What the world itself took: outages, a dead sweeper's lease, an invocation's, and a market in bad weather."""
         return 2 * self._world.outages.seconds(since, now) + 240.0 * bool(self._world.weather.dies) + 120.0
 
+    def _snapshots(self) -> None:
+        """Invariants 4 and 5: what counts as a snapshot is in the object store, and is what was in the workspace."""
+        world = self._world
+        for taken in world.store.quiet.find(Snapshot, ALL):
+            if taken.state is SnapshotState.TAKING:
+                raise Broken(f"invariant 7: {taken.id} is being taken for ever")
+            if not taken.restorable or taken.manifest is None:
+                continue
+            for pack in [taken.manifest, *taken.packs]:
+                content = world.blobs.objects.get(pack.key)
+                if content is None:
+                    raise Broken(f"invariant 5: {taken.id} counts, and its {pack.key} is gone")
+                if json.loads(content[0]) != world.saved[taken.id]:
+                    raise Broken(f"invariant 5: {taken.id} is not what was in the workspace")
+        open_keys = [k for k in world.blobs.keys.values() if (k.expires_at or 0) > world.hub.now + 7 * 3600]
+        if open_keys:
+            raise Broken(f"invariant 9: keys outlive their operations: {open_keys}")
+
     def check_quiet(self) -> None:
         """Invariants 7 and 10, once nothing goes wrong any more and time enough has passed."""
         world = self._world
@@ -153,6 +174,7 @@ class Invariants:
         if open_records != current:
             raise Broken(f"invariant 7: the books hold {open_records}, the machines {current}")
         self._ledger(current)
+        self._snapshots()
 
     def _ledger(self, current: set[str | None]) -> None:
         """Each instance that is gone has its entries, once; each amount is what its time and rate make."""

@@ -27,7 +27,8 @@ from dumont.local.market.rows import instance_row
 from dumont.operations.runner import run_operation
 from dumont.operations.sweep import sweep_for
 from dumont.operations.workflows import WORKFLOWS
-from dumont.ports import CommandResult, Ports, Transaction
+from dumont.ports import CommandResult, EngineFiles, Ports, Transaction
+from tests.simulation.engine import SimBlobs, SimEngines
 from tests.simulation.hub import Hub
 
 KEY = "k" * 64
@@ -196,6 +197,9 @@ class SimSession:
         return self._answer(command, stdin)
 
     def _answer(self, command: str, stdin: bytes) -> CommandResult:
+        engine = self._world.engines.answer(self._instance.id, command, stdin)
+        if engine is not None:
+            return engine
         if command.startswith("mkdir "):
             return _ok(b"")
         if command.startswith("cat > "):
@@ -301,6 +305,8 @@ class World:
     """Whether anything had an effect since the invariants were last looked at."""
     defects: list[Exception] = field(default_factory=list)
     files: dict[int, dict[str, bytes]] = field(default_factory=dict)
+    saved: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Snapshot → what was in the workspace when its engine copied it."""
 
     def __post_init__(self) -> None:
         self.hub = Hub(self.seed)
@@ -312,6 +318,8 @@ class World:
         transport = MarketTransport(self)
         vast = Vast(KEY, "http://market", clock=clock, client=httpx.Client(transport=transport))
         shell = SimShell(self)
+        self.blobs = SimBlobs(self)
+        self.engines = SimEngines(self, self.blobs)
         self.ports = Ports(
             store=self.store,
             bus=SimBus(self),
@@ -320,6 +328,9 @@ class World:
             clock=clock,
             ids=SimIds(self.seed),
             deployment=DEPLOYMENT,
+            make_blobs=lambda: self.blobs,
+            data_key=lambda machine: machine.encode().ljust(32, b"k"),
+            engine=lambda: EngineFiles(program=b"engine", wheels=b"wheels"),
         )
 
     def _change(self) -> None:

@@ -1,0 +1,163 @@
+"""The object store and the engine on hosts, in virtual time: they are the world's, not the code under test."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dumont.domain.errors import BlobNotFound, BlobUnavailable
+from dumont.ports import BlobSeen, CommandResult, KeyRight, StoreKey
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+_RUN = re.compile(r"/runs/(\S+)")
+
+
+@dataclass
+class Run:
+    """One engine on one host."""
+
+    lines: list[dict[str, Any]]
+    ended: bool = False
+    died: bool = False
+
+
+class SimBlobs:
+    """Objects in memory, behind calls that take time and may fail; keys that end and that reach their prefix only."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.objects: dict[str, tuple[bytes, float]] = {}
+        self.keys: dict[str, StoreKey] = {}
+
+    def _call(self, name: str) -> None:
+        self._world.hub.pause(f"blobs.{name}")
+        if self._world.outages.away("blobs", self._world.hub.now):
+            raise BlobUnavailable("the object store does not answer")
+
+    def mint_key(self, prefix: str, right: KeyRight, valid_seconds: int) -> StoreKey:
+        self._call("mint_key")
+        key = StoreKey(
+            kind="b2", endpoint="http://store", region="r", bucket="b", prefix=prefix, secret=right,
+            key_id=f"key-{len(self.keys)}", expires_at=self._world.hub.now + valid_seconds,
+        )  # fmt: skip
+        self.keys[key.key_id] = key
+        return key
+
+    def revoke_key(self, key_id: str) -> None:
+        self._call("revoke_key")
+        self.keys.pop(key_id, None)
+
+    def list(self, prefix: str) -> list[BlobSeen]:
+        self._call("list")
+        return [
+            BlobSeen(key=k, size=len(d), md5=_md5(d), sha1=None, uploaded_at=at, version_id="", is_latest=True)
+            for k, (d, at) in sorted(self.objects.items())
+            if k.startswith(prefix)
+        ]
+
+    def get(self, key: str, *, max_bytes: int, version_id: str | None = None) -> bytes:
+        del max_bytes, version_id
+        self._call("get")
+        if key not in self.objects:
+            raise BlobNotFound(key)
+        return self.objects[key][0]
+
+    def put(self, key: str, data: bytes) -> BlobSeen:
+        raise AssertionError(f"the control plane puts nothing, and not {len(data)} bytes as {key}")
+
+    def delete(self, blobs: Iterable[BlobSeen]) -> None:
+        self._call("delete")
+        for blob in blobs:
+            self.objects.pop(blob.key, None)
+
+    def delete_all(self, prefix: str) -> None:
+        raise AssertionError(f"nothing is deleted by prefix, and not {prefix}")
+
+    def exists(self, key: str) -> bool:
+        return key in self.objects
+
+    def send(self, key_id: str, key: str, data: bytes) -> bool:
+        """A host puts an object: only with a live key that may write, below its prefix."""
+        held = self.keys.get(key_id)
+        if held is None or held.secret != "write" or not key.startswith(held.prefix):
+            return False
+        self.objects[key] = (data, self._world.hub.now)
+        return True
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+class SimEngines:
+    """The engines of all hosts."""
+
+    def __init__(self, world: World, blobs: SimBlobs) -> None:
+        self._world, self._blobs = world, blobs
+        self._runs: dict[tuple[int, str], Run] = {}
+
+    def answer(self, instance_id: int, script: str, stdin: bytes) -> CommandResult | None:
+        """What a host says to the scripts of `engine_host`; None for what is none of them."""
+        if "pwd -P" in script:
+            return _said("/root/workspace\n/root\npresent\n")
+        match = _RUN.search(script)
+        if match is None:
+            return None
+        key = (instance_id, match.group(1))
+        if stdin:
+            if key not in self._runs:
+                self._begin(instance_id, key, json.loads(stdin))
+            return _said("")
+        run = self._runs.get(key)
+        if run is None:
+            return _said("gone\n")
+        word = "died" if run.died else "ended" if run.ended else "running"
+        return _said(f"{word}\n{json.dumps(run.lines[-1])}\n")
+
+    def _begin(self, instance_id: int, key: tuple[int, str], job: dict[str, Any]) -> None:
+        run = self._runs[key] = Run(lines=[{"event": "progress", "files": 0}])
+        rng = self._world.hub.rng
+        dies = rng.random() < self._world.weather.dies / 2
+        self._world.hub.after(rng.uniform(0.5, 120.0), lambda: self._end(instance_id, run, job, dies))
+
+    def _end(self, instance_id: int, run: Run, job: dict[str, Any], dies: bool) -> None:
+        world = self._world
+        alive = next((i for i in world.market.live(world.hub.now) if i.id == instance_id), None)
+        if dies or alive is None or not world.reachable(alive):
+            run.died = True
+            return
+        run.lines.append(
+            self._restore(instance_id, job) if job["action"] == "restore" else self._copy(instance_id, job)
+        )
+        run.ended = True
+
+    def _copy(self, instance_id: int, job: dict[str, Any]) -> dict[str, Any]:
+        files = {k: v.decode() for k, v in self._world.files.get(instance_id, {}).items() if k.startswith("user/")}
+        data = json.dumps(files, sort_keys=True).encode()
+        names = [f"{job['prefix']}packs/{job['snapshot_id']}", f"{job['prefix']}manifests/{job['snapshot_id']}"]
+        if not all(self._blobs.send(job["store"]["key_id"], name, data) for name in names):
+            return {"event": "error", "code": "store_refused", "message": "the key is dead", "files": []}
+        self._world.saved[job["snapshot_id"]] = files
+        objects = [{"key": name, "size": len(data), "md5": _md5(data), "sha256": "s"} for name in names]
+        return {
+            "event": "result", "manifest": objects[1], "packs": objects[:1], "complete": True, "files": len(files),
+            "bytes_total": len(data), "bytes_sent": len(data), "seconds": 1.0, "unreadable": [], "torn": [],
+        }  # fmt: skip
+
+    def _restore(self, instance_id: int, job: dict[str, Any]) -> dict[str, Any]:
+        stored = self._blobs.objects.get(job["manifest"]["key"])
+        if stored is None:
+            return {"event": "error", "code": "object_missing", "message": "the manifest is gone", "files": []}
+        files = json.loads(stored[0])
+        self._world.files[instance_id] = {name: content.encode() for name, content in files.items()}
+        return {"event": "result", "files": len(files), "bytes_total": len(stored[0])}
+
+
+def _said(text: str) -> CommandResult:
+    return CommandResult(exit_status=0, stdout=text.encode(), stderr=b"")
