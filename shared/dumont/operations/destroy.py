@@ -188,9 +188,9 @@ def _files_in_workspace(ports: Ports, machine: Machine | None) -> list[str]:
 def _not_empty(files: Sequence[str]) -> Problem:
     return Problem(
         code="workspace_not_empty",
-        detail=f"its workspace holds files ({files[0][:120]}, …) and there is no verified snapshot of them",
+        detail=f"its workspace holds files ({files[0][:120]}, …) which no snapshot need hold as they are now",
         safe=SAFE,
-        hint="copy them away, or say --discard to destroy them with it",
+        hint="take a snapshot first, or say --discard to destroy them with it",
     )
 
 
