@@ -39,6 +39,7 @@ timeout: 3600s
 _SUBSTITUTIONS = {
     "_REGION": "us-central1",
     "_DEPLOYMENT": "main",
+    "_BUCKET": "dumont-${PROJECT_ID}",
     "_CORS_ORIGINS": "",
     "_LOG_LEVEL": "INFO",
     "_MAX_INSTANCES": "20",
@@ -67,6 +68,7 @@ def deploy_arguments(declaration: FunctionDeclaration, entry: Entry) -> list[str
             "GOOGLE_CLOUD_PROJECT=${PROJECT_ID}",
             "DUMONT_DEPLOYMENT=${_DEPLOYMENT}",
             "DUMONT_LOG_LEVEL=${_LOG_LEVEL}",
+            "DUMONT_BUCKET=${_BUCKET}",
             "DUMONT_CORS_ORIGINS=${_CORS_ORIGINS}",
         ]
     )

@@ -89,6 +89,8 @@ class MachineProcess:
             self._server.close()
 
     async def _run_on_start(self) -> None:
+        with self._folder.log.open("ab") as log:  # what a container with SSH prints first
+            log.write(b"Server listening on 0.0.0.0 port 22.\n")
         script = self._folder.read_spec().on_start
         if not script:
             return
