@@ -10,7 +10,18 @@ import pytest
 from tests.simulation.history import run
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "500"))
-FIRST_SEED = int(os.environ.get("SIMULATION_FIRST_SEED") or random.SystemRandom().randrange(10**9))
+
+
+def _first_seed() -> int:
+    """As asked for; else fresh each run, and the same in each process of one run."""
+    asked = os.environ.get("SIMULATION_FIRST_SEED")
+    if asked:
+        return int(asked)
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    return int(session[:7], 16) if session else random.SystemRandom().randrange(10**9)
+
+
+FIRST_SEED = _first_seed()
 BATCH = 20
 
 
