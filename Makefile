@@ -23,8 +23,14 @@ setup: $(DEV) ## install everything into .venv
 demo: $(if $(wildcard $(DEV)),$(DEV),$(DEMO)) ## the whole of Dumont on this machine, against a simulated market
 	$(BIN)/python -m dumont.local.demo
 
+# What needs no clock of the world's runs on two cores at once; what does runs alone, so that its times mean something.
 test: $(DEV) ## all tests; say make test ARGS='-k provision' for some
+ifeq ($(ARGS),)
+	$(BIN)/python -m pytest -n 2 -q tests/unit tests/simulation
+	$(BIN)/python -m pytest tests/contract tests/end_to_end
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 lint: $(DEV) ## check style and format
 	$(BIN)/ruff check .

@@ -143,7 +143,15 @@ def test_ctrl_c_says_that_the_operation_goes_on(renting: World) -> None:
     renting.says("GET /operations/op-1", {"operation": operation()})
     environment = {name: value for name, value in renting.environment().items() if value is not None}
     command = [sys.executable, "-m", "dumont.cli.main", "up", "trainer"]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        # As on a terminal: a shell that runs the tests in its background has its children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     ends = time.monotonic() + 10
     while not any(asked.path == "/operations/op-1" for asked in renting.asked):
         assert time.monotonic() < ends, "it never polled"
