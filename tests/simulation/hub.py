@@ -36,6 +36,7 @@ class Hub:
         self.rng = random.Random(f"hub/{seed}")
         self.now = start
         self.after_event: Callable[[], None] = lambda: None
+        self.on_freeze: Callable[[float], None] = lambda _seconds: None
         self.freeze_share = 0.0
         """How often a task is suspended at a port call for longer than any lease."""
         self.kill_at: int | None = None
@@ -100,7 +101,9 @@ class Hub:
             raise Died
         wait = seconds if seconds is not None else self.rng.expovariate(1 / 0.03)
         if seconds is None and self.freeze_share and self.rng.random() < self.freeze_share:
-            wait += self.rng.uniform(50.0, 200.0)
+            frozen_seconds = self.rng.uniform(50.0, 200.0)
+            wait += frozen_seconds
+            self.on_freeze(frozen_seconds)
         self.after(wait, lambda: self._switch(current))
         self._main.switch()
 

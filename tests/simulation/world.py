@@ -311,6 +311,8 @@ class World:
     def __post_init__(self) -> None:
         self.hub = Hub(self.seed)
         self.outages = Outages()
+        # Until its lease runs out, nobody can take the work of a frozen worker over: to the rest it is an outage.
+        self.hub.on_freeze = lambda seconds: self.outages.add("worker", self.hub.now, seconds)
         self.market = Market(seed=self.seed, opened_at=self.hub.now)
         self.api = Api(self.market, [KEY])
         self.store = SimStore(self.hub, self.weather, self.outages, self._change)
