@@ -126,7 +126,9 @@ class Invariants:
 
     def _slack(self, since: float, now: float) -> float:
         """What the world itself took: outages, a dead sweeper's lease, an invocation's, and a market in bad weather."""
-        return 2 * self._world.outages.seconds(since, now) + 240.0 * bool(self._world.weather.dies) + 120.0
+        weather = self._world.weather
+        leases = 240.0 * bool(weather.dies or weather.commit_unknown)
+        return 2 * self._world.outages.seconds(since, now) + leases + 120.0
 
     def _snapshots(self) -> None:
         """Invariants 4 and 5: what counts as a snapshot is in the object store, and is what was in the workspace."""

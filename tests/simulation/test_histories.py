@@ -25,6 +25,15 @@ FIRST_SEED = _first_seed()
 BATCH = 20
 
 
+ONCE_BROKEN = (5298, 5347, 196249370)
+"""Seeds that found something (FOUND.md): they run for ever."""
+
+
+@pytest.mark.parametrize("seed", ONCE_BROKEN)
+def test_no_seed_that_once_broke_an_invariant_breaks_it_again(seed: int) -> None:
+    run(seed)
+
+
 @pytest.mark.parametrize("first", range(FIRST_SEED, FIRST_SEED + SEEDS, BATCH))
 def test_no_seed_breaks_an_invariant(first: int) -> None:
     for seed in range(first, min(first + BATCH, FIRST_SEED + SEEDS)):

@@ -68,7 +68,12 @@ def run_operation(
     invocation = Invocation(
         ports=ports, operation_id=operation_id, owner=ports.ids.new("inv"), lease_seconds=lease_seconds
     )
-    claimed = invocation.claim()
+    try:
+        claimed = invocation.claim()
+    except StoreError:
+        # The claim may have been made and only its answer lost: kept, it would hold everybody off for a whole lease.
+        _try_to_let_go(invocation)
+        raise
     if claimed is None:
         return Outcome.NOT_OURS
     workflow = workflows.get(claimed.kind)
