@@ -42,6 +42,8 @@ def _of_info(info: inspect.Type) -> st.SearchStrategy[Any]:
             return st.from_regex(info.pattern, fullmatch=True)
         case inspect.StrType():
             return st.text(min_size=info.min_length or 0, max_size=min(info.max_length or 30, 30))
+        case inspect.LiteralType():
+            return st.sampled_from(info.values)
         case inspect.EnumType():
             return st.sampled_from(info.cls)
         case inspect.VarTupleType():

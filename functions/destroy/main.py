@@ -15,13 +15,12 @@ from dumont.operations.destroy import request
 @functions_framework.http
 @endpoint(methods={"POST": Role.OPERATOR})
 def destroy(call: Call) -> Answer:
-    """The body has a `name`, and `discard` if the workspace may be lost."""
+    """The body has a `name`; `discard` if the workspace may be lost, or `snapshot` if it is to be saved first."""
     if call.path:
         raise no_such_path(call)
     wish = call.body(DestroyRequest)
-    machine, op = request(
-        call.ports, wish.name, discard=wish.discard, requested_by=call.caller, request_id=call.request_id
-    )
+    words = {"discard": wish.discard, "snapshot_first": wish.snapshot}
+    machine, op = request(call.ports, wish.name, requested_by=call.caller, request_id=call.request_id, **words)
     body = {
         "machine": views.machine(look.machine(call.ports, machine.id)),
         "operation": views.operation(look.operation(call.ports, op.id)),

@@ -12,7 +12,8 @@ from dumont.operations.snapshot import request_restore
 @functions_framework.http
 @endpoint(methods={"POST": Role.OPERATOR})
 def restore(call: Call) -> Answer:
-    """The body has a `name`; and which `snapshot`, which `path` of it, and whether to `fall_back` if it is damaged."""
+    """The body has a `name`; which `snapshot`, which `path` of it, whether to `fall_back` if it is damaged, and whether
+    to `discard` what is there and in no snapshot."""
     if call.path:
         raise no_such_path(call)
     wish = call.body(RestoreRequest)
@@ -22,6 +23,7 @@ def restore(call: Call) -> Answer:
         snapshot_id=wish.snapshot,
         path=wish.path,
         fall_back=wish.fall_back,
+        discard=wish.discard,
         requested_by=call.caller,
     )
     return answers.accepted(call.ports, op)

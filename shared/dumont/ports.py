@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
-from dumont.domain.errors import BlobRefused
+from dumont.domain.errors import BlobRefused, InvalidInput
 from dumont.domain.offers import Offer, OfferQuery
 from dumont.domain.records import Record, SshEndpoint
 from dumont.domain.statuses import InstanceStatus, ProviderInstance
@@ -236,6 +236,10 @@ def _no_data_key(machine: str) -> bytes:
     raise BlobRefused(f"no key is configured to encrypt snapshots of {machine} with (DUMONT_DATA_MASTER_KEY)")
 
 
+def _no_agent_secret() -> bytes:
+    raise InvalidInput("no key is configured to make agents' tokens with", field="DUMONT_DATA_MASTER_KEY")
+
+
 class EngineFiles(msgspec.Struct, frozen=True, kw_only=True):
     """What a host needs to run the snapshot engine: the program, and the lock of the packages that make it fast."""
 
@@ -261,6 +265,10 @@ class Ports:
     make_blobs: Callable[[], Blobs] = _no_blobs
     data_key: Callable[[str], bytes] = _no_data_key
     """A machine's name → the 32 bytes that its snapshots are encrypted with."""
+    public_url: str = ""
+    """Where agents reach our functions; "" where they cannot: then machines run without an agent, unwatched."""
+    agent_secret: Callable[[], bytes] = _no_agent_secret
+    """What agents' tokens are made with."""
     engine: Callable[[], EngineFiles] = _no_engine
     """The snapshot engine, as the files that go to hosts."""
 
@@ -317,12 +325,19 @@ class Blobs(Protocol):
     Each call raises a `BlobError`, ends within `CALL_SECONDS_MAX`, and tries again by itself what can be tried again.
     """
 
-    def mint_key(self, prefix: str, right: KeyRight, valid_seconds: int) -> StoreKey:
-        """A new key for names that begin with `prefix` alone. Raises `BlobRefused` where the store makes no keys."""
+    def mint_key(self, prefix: str, right: KeyRight, valid_seconds: int, *, holder: str = "") -> StoreKey:
+        """A new key for names that begin with `prefix` alone. Raises `BlobRefused` where the store makes no keys.
+
+        `holder`: an operation's id (letters, digits, hyphens), by which `revoke_keys` finds it.
+        """
         ...
 
     def revoke_key(self, key_id: str) -> None:
         """End a minted key now; of one that has ended already, this succeeds."""
+        ...
+
+    def revoke_keys(self, holder: str) -> None:
+        """End every key that was minted for a holder, also one whose minter never learned its id."""
         ...
 
     def list(self, prefix: str) -> list[BlobSeen]:

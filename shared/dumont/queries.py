@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dumont.domain.records import SHARDS, InstanceState
+from dumont.domain.records import SHARDS, InstanceState, MachineState, OperationKind
 from dumont.ports import Query, Where
 
 IN_MOST = 30
@@ -20,6 +20,16 @@ def due(now: float, *, limit: int = 500) -> Query:
         order_by="deadline",
         limit=limit,
     )
+
+
+def machines_in_state(state: MachineState) -> Query:
+    """The machines in one state."""
+    return Query(where=(Where("state", "==", str(state)),), limit=1000)
+
+
+def open_operations_of_kind(kind: OperationKind) -> Query:
+    """The operations of one kind that still have something to do."""
+    return Query(where=(Where("kind", "==", str(kind)), Where("state", "==", "running")), limit=1000)
 
 
 def instances_of_machine(machine: str) -> Query:
@@ -95,3 +105,35 @@ def instances_ever_of_machine(machine: str) -> Query:
 def instances_ever_of_machines(machines: tuple[str, ...]) -> Query:
     """Each instance that any of at most `IN_MOST` machines ever had, gone ones too."""
     return Query(where=(Where("machine", "in", machines),), limit=_LIMIT_OF_MANY)
+
+
+def hosts_by_key(machine_keys: tuple[str, ...]) -> Query:
+    """What we know of at most `IN_MOST` machines of hosts."""
+    return Query(where=(Where("machine_key", "in", machine_keys),), limit=IN_MOST)
+
+
+# --- Whether there is anything at all -----------------------------------------------------------------------------
+
+_RESTING_STATES = (MachineState.DESTROYED, MachineState.FAILED, MachineState.HIBERNATED)
+_NEVER = 1e15
+
+
+def any_machine_open() -> Query:
+    """One machine that may need a sweep by its state alone, if there is any."""
+    open_states = tuple(str(state) for state in MachineState if state not in _RESTING_STATES)
+    return Query(where=(Where("state", "in", open_states),), limit=1)
+
+
+def any_operation_open() -> Query:
+    """One operation that still has something to do, if there is any."""
+    return Query(where=(Where("state", "==", "running"),), limit=1)
+
+
+def any_instance_open() -> Query:
+    """One instance that the books hold as not gone, if there is any."""
+    return Query(where=(Where("open", "==", True),), limit=1)
+
+
+def any_deadline() -> Query:
+    """One record with a deadline, however far, if there is any: the soonest. Of what `due` is asked of."""
+    return due(_NEVER, limit=1)

@@ -17,6 +17,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     (`DUMONT_STORE=sqlite:<path>`, `DUMONT_BUS=<url of the local dispatcher>`).
     Snapshots go to B2 (`B2_APPLICATION_KEY_ID`, `B2_APPLICATION_KEY`, `DUMONT_BUCKET`) or, for trials, to a folder
     (`DUMONT_BLOBS=folder:<path>`), encrypted with keys that are made from `DUMONT_DATA_MASTER_KEY`.
+    `DUMONT_SCHEDULER_JOB` (projects/…/locations/…/jobs/…) is the schedule to pause while nothing runs; "" pauses none.
+    Agents on rented hosts reach our functions at `DUMONT_PUBLIC_URL`; without it machines run unwatched.
     """
 
     store: str = "sqlite:"
@@ -32,8 +34,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     b2_key: str = ""
     b2_realm: str = "production"
     bucket: str = ""
+    public_url: str = ""
     data_master_key: str = ""
     data_master_key_file: str = ""
+    scheduler_job: str = ""
     cors_origins: tuple[str, ...] = ()
     log_level: str = "INFO"
 
@@ -68,8 +72,10 @@ def read(environment: Mapping[str, str]) -> Settings:
         b2_key=environment.get("B2_APPLICATION_KEY", ""),
         b2_realm=environment.get("DUMONT_B2_REALM", "") or "production",
         bucket=environment.get("DUMONT_BUCKET", ""),
+        public_url=environment.get("DUMONT_PUBLIC_URL", "").rstrip("/"),
         data_master_key=environment.get("DUMONT_DATA_MASTER_KEY", ""),
         data_master_key_file=environment.get("DUMONT_DATA_MASTER_KEY_FILE", ""),
+        scheduler_job=environment.get("DUMONT_SCHEDULER_JOB", ""),
         cors_origins=tuple(o.strip() for o in environment.get("DUMONT_CORS_ORIGINS", "").split(",") if o.strip()),
         log_level=environment.get("DUMONT_LOG_LEVEL", "INFO").upper(),
     )

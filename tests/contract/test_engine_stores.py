@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import random
@@ -13,11 +14,12 @@ import pytest
 from dumont.agent.engine import StoreSpec
 from dumont.agent.engine.errors import StoreMissing, StoreRefused, StoreUnavailable
 from dumont.agent.engine.stores import Store, open_store, retried
+from tests.contract import blob_stores
 from tests.engine_rig import Rig, picture, weights
 from tests.engine_servers import BUCKET, KEY_ID, SECRET, StrictS3, moto_s3, strict_s3
 
 CLIENTS = ("obstore", "pure")
-KINDS = ("folder", "moto/obstore", "moto/pure", "strict/obstore", "strict/pure")
+KINDS = ("folder", "moto/obstore", "moto/pure", "strict/obstore", "strict/pure", "b2/obstore", "b2/pure")
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +34,23 @@ def strict() -> Iterator[StrictS3]:
         yield server
 
 
+@pytest.fixture
+def like_b2(tmp_path: Path) -> Iterator[StoreSpec]:
+    """As B2's S3 API: a write with a condition (If-None-Match) is answered by 501, one with a checksum refused."""
+    clock = blob_stores.MovedClock()
+    with blob_stores.serving(tmp_path / "b2", clock, takes_conditions=False, takes_checksums=False) as server:
+        key = server.make_key("writeFiles", "readFiles")
+        yield StoreSpec("s3", endpoint=server.url, bucket=blob_stores.BUCKET, key_id=key.id, secret=key.secret)
+
+
 @pytest.fixture(params=KINDS)
 def spec(request: pytest.FixtureRequest, tmp_path: Path) -> StoreSpec:
     kind, _, client = str(request.param).partition("/")
     if kind == "folder":
         return StoreSpec("folder", path=str(tmp_path / "objects"))
+    if kind == "b2":
+        found: StoreSpec = request.getfixturevalue("like_b2")
+        return dataclasses.replace(found, client=client)
     if kind == "moto":
         url = request.getfixturevalue("moto")
         return StoreSpec("s3", endpoint=url, bucket=BUCKET, key_id=KEY_ID, secret=SECRET, client=client)

@@ -249,6 +249,19 @@ def test_a_revoked_key_ends_at_once(server: ObjectStoreServer, blobs: B2Blobs, w
         bucket.api.session.get_upload_url(bucket.id_)
 
 
+def test_the_keys_of_a_holder_end_together_also_those_that_nobody_wrote_down(
+    server: ObjectStoreServer, blobs: B2Blobs
+) -> None:
+    mine = [blobs.mint_key(OURS, right, 3600, holder="op-1") for right in ("write", "read")]
+    others = [blobs.mint_key(OURS, "write", 3600, holder=holder) for holder in ("op-2", "op-12", "")]
+    blobs.revoke_keys("op-1")
+    assert [server.keyring.find(key.key_id) for key in mine] == [None, None]
+    assert None not in [server.keyring.find(key.key_id) for key in others]
+    blobs.revoke_keys("op-1")
+    with pytest.raises(BlobRefused):
+        blobs.revoke_keys("")
+
+
 @pytest.mark.parametrize("seconds", [0, -1, 86_400_001])
 def test_a_key_must_have_a_life_that_b2_gives(blobs: B2Blobs, seconds: int) -> None:
     with pytest.raises(BlobRefused):

@@ -23,6 +23,7 @@ from dumont.domain.records import (
     OperationState,
     Record,
 )
+from dumont.domain.reputation import HostRecord
 from dumont.domain.snapshots import Pack, Snapshot, SnapshotState
 from dumont.ports import Query, Store, Where
 from tests.contract.stores import STORES, instance, ledger_entry, machine, make_store, operation, put
@@ -68,6 +69,12 @@ def _records() -> list[Record]:
                 state=chance.choice(list(SnapshotState)),
                 created_at=float(chance.randrange(9)),
                 packs=(Pack("machines/m1/1/packs/a", 5, "d41d8cd98f00b204e9800998ecf8427e"),),
+            )
+        )
+        key = f"vast.{number}"
+        records.append(
+            HostRecord(
+                id=key, machine_key=key, provider="vast", machine_id=str(number), created_at=1.0, as_of=float(number)
             )
         )
         records.append(
@@ -169,6 +176,37 @@ CASES: dict[str, tuple[type[Any], Query, list[Any]]] = {
         LedgerEntry,
         queries.ledger_of_machine("m2"),
         by("written_at", of_kind(LedgerEntry, lambda r: r.machine == "m2")),
+    ),
+    "what we know of some machines of hosts": (
+        HostRecord,
+        queries.hosts_by_key(("vast.7", "vast.12", "vast.none")),
+        by("id", of_kind(HostRecord, lambda r: r.machine_key in ("vast.7", "vast.12"))),
+    ),
+    "whether any machine is open": (
+        Machine,
+        queries.any_machine_open(),
+        by(
+            "id",
+            of_kind(
+                Machine,
+                lambda r: r.state not in (MachineState.DESTROYED, MachineState.FAILED, MachineState.HIBERNATED),
+            ),
+        )[:1],
+    ),
+    "whether any operation is open": (
+        Operation,
+        queries.any_operation_open(),
+        by("id", of_kind(Operation, lambda r: r.state is OperationState.RUNNING))[:1],
+    ),
+    "whether any instance is open": (
+        Instance,
+        queries.any_instance_open(),
+        by("id", of_kind(Instance, lambda r: r.open))[:1],
+    ),
+    "whether anything has a deadline": (
+        Operation,
+        queries.any_deadline(),
+        by("deadline", of_kind(Operation, lambda r: r.deadline is not None))[:1],
     ),
     "ordered by a field that some lack": (
         Machine,

@@ -86,9 +86,9 @@ class Cloud:
         operation: dict[str, Any] = answer.json()["operation"]
         return operation
 
-    def down(self, name: str, *, discard: bool = True) -> dict[str, Any]:
+    def down(self, name: str, *, discard: bool = True, snapshot: bool = False) -> dict[str, Any]:
         """Ask for a machine's end; answers with the operation."""
-        answer = self.http.post("/destroy", json={"name": name, "discard": discard})
+        answer = self.http.post("/destroy", json={"name": name, "discard": discard, "snapshot": snapshot})
         assert answer.status_code == 202, answer.text
         operation: dict[str, Any] = answer.json()["operation"]
         return operation

@@ -104,7 +104,7 @@ class Host:
         """The engine that runs on it, if one does."""
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
-                if any(word.endswith(".pyz") for word in process.cmdline()) and "python" in process.exe():
+                if any("/engine/" in word for word in process.cmdline()) and "python" in process.exe():
                     return process
         return None
 
@@ -158,3 +158,45 @@ def bf16(elements: int, seed: int = 1) -> bytes:
     data = (floats.view(numpy.uint32) >> 16).astype(numpy.uint16).tobytes()
     header = json.dumps({"w": {"dtype": "BF16", "shape": [elements], "data_offsets": [0, len(data)]}}).encode()
     return struct.pack("<Q", len(header)) + header + data
+
+
+# --- Through the API ----------------------------------------------------------------------------------------------
+
+
+def begin_snapshot(cloud: Cloud, name: str) -> tuple[str, Json]:
+    """The id of a snapshot that is being taken, and its operation."""
+    answer = cloud.http.post("/snapshot", json={"name": name})
+    assert answer.status_code == 202, answer.text
+    return answer.json()["snapshot"]["id"], answer.json()["operation"]
+
+
+def snapshot_of(cloud: Cloud, name: str) -> Json:
+    """A snapshot, complete."""
+    identifier, operation = begin_snapshot(cloud, name)
+    operation = cloud.ended(operation)
+    assert operation["state"] == "succeeded", operation.get("problem")
+    taken = seen(cloud, identifier)
+    assert taken["state"] == "complete", taken
+    return taken
+
+
+def seen(cloud: Cloud, identifier: str) -> Json:
+    view: Json = cloud.http.get(f"/snapshot/{identifier}").json()["snapshot"]
+    return view
+
+
+def restored(cloud: Cloud, name: str, **wish: Any) -> Json:
+    """The restore, once it has ended."""
+    answer = cloud.http.post("/restore", json={"name": name, **wish})
+    assert answer.status_code == 202, answer.text
+    return cloud.ended(answer.json()["operation"])
+
+
+def complete_ones(cloud: Cloud, name: str) -> list[str]:
+    listed = cloud.http.get("/snapshot", params={"machine": name}).json()["snapshots"]
+    return [entry["id"] for entry in listed if entry["state"] in ("complete", "incomplete")]
+
+
+def noise(workspace: Path, name: str, megabytes: int) -> None:
+    """A file that no compression makes smaller."""
+    (workspace / name).write_bytes(os.urandom(megabytes * 1_000_000))

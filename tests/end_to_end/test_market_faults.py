@@ -121,7 +121,7 @@ def test_ssh_that_dies_later_breaks_off_who_is_in(rig: Rig) -> None:
     assert rig.row(instance)["actual_status"] == "running"  # type: ignore[index]
 
 
-@pytest.mark.parametrize(("kind", "status"), [("dies", "exited"), ("offline", "offline"), ("bid_lost", "exited")])
+@pytest.mark.parametrize(("kind", "status"), [("dies", "exited"), ("bid_lost", "exited")])
 def test_what_ends_an_instance_kills_its_processes(rig: Rig, kind: str, status: str) -> None:
     instance = rig.create()
     row = rig.until(instance, "running")

@@ -10,14 +10,24 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
 from tests.end_to_end.cloud import Cloud, local_cloud, wait_for
-from tests.end_to_end.snapshot_support import Host, ObjectStore, command_lines, fill
+from tests.end_to_end.snapshot_support import (
+    Host,
+    ObjectStore,
+    begin_snapshot,
+    command_lines,
+    complete_ones,
+    fill,
+    noise,
+    restored,
+    seen,
+    snapshot_of,
+)
 from tests.engine_rig import picture
 
 Json = dict[str, Any]
@@ -53,7 +63,8 @@ def hosts(cloud: Cloud) -> Iterator[dict[str, Host]]:
     for name, operation in asked.items():
         assert cloud.ended(operation)["state"] == "succeeded", name
     yield {name: Host(cloud, name) for name in NAMES}
-    for operation in [cloud.down(machine["name"]) for machine in cloud.http.get("/machines").json()["machines"]]:
+    left = [machine["name"] for machine in cloud.http.get("/machines").json()["machines"]]
+    for operation in [cloud.down(name, discard=True) for name in left]:
         cloud.ended(operation)
     assert cloud.live() == []
 
@@ -62,45 +73,6 @@ def hosts(cloud: Cloud) -> Iterator[dict[str, Host]]:
 def _whole_again_after_each(store: ObjectStore) -> Iterator[None]:
     yield
     store.mend()
-
-
-def begin_snapshot(cloud: Cloud, name: str) -> tuple[str, Json]:
-    """The id of a snapshot that is being taken, and its operation."""
-    answer = cloud.http.post("/snapshot", json={"name": name})
-    assert answer.status_code == 202, answer.text
-    return answer.json()["snapshot"]["id"], answer.json()["operation"]
-
-
-def snapshot_of(cloud: Cloud, name: str) -> Json:
-    """A snapshot, complete."""
-    identifier, operation = begin_snapshot(cloud, name)
-    operation = cloud.ended(operation)
-    assert operation["state"] == "succeeded", operation.get("problem")
-    taken = seen(cloud, identifier)
-    assert taken["state"] == "complete", taken
-    return taken
-
-
-def seen(cloud: Cloud, identifier: str) -> Json:
-    view: Json = cloud.http.get(f"/snapshot/{identifier}").json()["snapshot"]
-    return view
-
-
-def restored(cloud: Cloud, name: str, **wish: Any) -> Json:
-    """The restore, once it has ended."""
-    answer = cloud.http.post("/restore", json={"name": name, **wish})
-    assert answer.status_code == 202, answer.text
-    return cloud.ended(answer.json()["operation"])
-
-
-def complete_ones(cloud: Cloud, name: str) -> list[str]:
-    listed = cloud.http.get("/snapshot", params={"machine": name}).json()["snapshots"]
-    return [entry["id"] for entry in listed if entry["state"] in ("complete", "incomplete")]
-
-
-def noise(workspace: Path, name: str, megabytes: int) -> None:
-    """A file that no compression makes smaller."""
-    (workspace / name).write_bytes(os.urandom(megabytes * 1_000_000))
 
 
 def test_a_workspace_goes_on_on_another_host_byte_for_byte(cloud: Cloud, hosts: dict[str, Host]) -> None:
@@ -128,7 +100,9 @@ def test_a_workspace_goes_on_on_another_host_byte_for_byte(cloud: Cloud, hosts: 
     assert cloud.http.delete(f"/snapshot/{first['id']}").json()["snapshot"]["state"] == "deleted"
     assert complete_ones(cloud, "writer") == [second["id"]]
 
-    assert cloud.ended(cloud.down("writer", discard=True))["state"] == "succeeded"
+    down = cloud.ended(cloud.down("writer", discard=False))
+    assert down["state"] == "succeeded", "all of it is saved: nobody needs to say --discard"
+    assert f"it is as {second['id']} has it" in [step.get("detail") for step in down["steps"]]
     wait_for(lambda: not first_host.folder.exists(), seconds=10, why="the first host's disk is gone")
     assert cloud.ended(cloud.up("writer", race_width=1))["state"] == "succeeded"
     other_host = Host(cloud, "writer")
@@ -140,7 +114,13 @@ def test_a_workspace_goes_on_on_another_host_byte_for_byte(cloud: Cloud, hosts: 
 
     (other_host.workspace / "secret.pem").write_text("spoilt")
     (other_host.workspace / "link").unlink()
-    one = restored(cloud, "writer", path="secret.pem")
+    refused = restored(cloud, "writer", path="secret.pem")
+    assert refused["problem"]["code"] == "unsaved_files"
+    assert "secret.pem" in refused["problem"]["detail"]
+    assert (other_host.workspace / "secret.pem").read_text() == "spoilt"
+    unchanged = restored(cloud, "writer", path="runs")
+    assert unchanged["state"] == "succeeded", "what is spoilt lies elsewhere"
+    one = restored(cloud, "writer", path="secret.pem", discard=True)
     assert one["state"] == "succeeded", one.get("problem")
     back = picture(other_host.workspace)
     assert back["secret.pem"] == wanted["secret.pem"]
@@ -167,18 +147,30 @@ def test_a_damaged_pack_is_named_and_changes_nothing(cloud: Cloud, store: Object
     (workspace / "mine").write_text("not saved yet")
     before = picture(workspace)
 
-    failed = restored(cloud, "twice")
+    refused = restored(cloud, "twice", snapshot=twice.second)
+    assert refused["state"] == "failed"
+    assert refused["problem"]["code"] == "unsaved_files"
+    assert "mine" in refused["problem"]["detail"]
+    assert "discard" in refused["problem"]["hint"]
+    assert cloud.ended(cloud.down("twice", discard=False))["problem"]["code"] == "unsaved_files"
+    assert picture(workspace) == before
+
+    failed = restored(cloud, "twice", snapshot=twice.second, discard=True)
     assert failed["state"] == "failed"
     assert failed["problem"]["code"] == "damaged"
     assert twice.pack in failed["problem"]["detail"]
     assert "new" in failed["problem"]["detail"], "the files that it touches are named"
     assert picture(workspace) == before, "nothing of it was written"
+    assert seen(cloud, twice.second)["problem"]["code"] == "damaged"
 
-    gone_on = restored(cloud, "twice", fall_back=True)
+    gone_on = restored(cloud, "twice", snapshot=twice.second, fall_back=True, discard=True)
     assert gone_on["state"] == "succeeded", gone_on.get("problem")
     assert gone_on["snapshot_id"] == twice.first
     assert [step["ok"] for step in gone_on["steps"] if step["name"] == "restore"] == [False, True], "it says so"
     assert picture(workspace) == twice.at_first
+
+    unasked = restored(cloud, "twice")
+    assert unasked["snapshot_id"] == twice.first, "what is known to be damaged is not chosen"
 
 
 def test_snapshots_are_compared_read_back_and_kept(cloud: Cloud, twice: Twice) -> None:

@@ -34,24 +34,41 @@ class SimBlobs:
         self._world = world
         self.objects: dict[str, tuple[bytes, float]] = {}
         self.keys: dict[str, StoreKey] = {}
+        self.holders: dict[str, str] = {}
+        """Key → the operation that it was minted for."""
+        self.unrevoked: set[str] = set()
+        """Keys and holders that were to be revoked while we were away."""
+        self._minted = 0
 
     def _call(self, name: str) -> None:
         self._world.hub.pause(f"blobs.{name}")
         if self._world.outages.away("blobs", self._world.hub.now):
             raise BlobUnavailable("the object store does not answer")
 
-    def mint_key(self, prefix: str, right: KeyRight, valid_seconds: int) -> StoreKey:
+    def mint_key(self, prefix: str, right: KeyRight, valid_seconds: int, *, holder: str = "") -> StoreKey:
         self._call("mint_key")
+        self._minted += 1
         key = StoreKey(
             kind="b2", endpoint="http://store", region="r", bucket="b", prefix=prefix, secret=right,
-            key_id=f"key-{len(self.keys)}", expires_at=self._world.hub.now + valid_seconds,
+            key_id=f"key-{self._minted}", expires_at=self._world.hub.now + valid_seconds,
         )  # fmt: skip
         self.keys[key.key_id] = key
+        self.holders[key.key_id] = holder
+        self._world.hub.pause("blobs.minted")  # here its minter may die, and nobody knows of the key
         return key
 
     def revoke_key(self, key_id: str) -> None:
+        self.unrevoked.add(key_id)
         self._call("revoke_key")
+        self.unrevoked.discard(key_id)
         self.keys.pop(key_id, None)
+
+    def revoke_keys(self, holder: str) -> None:
+        self.unrevoked.add(holder)
+        self._call("revoke_keys")
+        self.unrevoked.discard(holder)
+        for key_id in [key_id for key_id in self.keys if self.holders[key_id] == holder]:
+            del self.keys[key_id]
 
     def list(self, prefix: str) -> list[BlobSeen]:
         self._call("list")
@@ -132,13 +149,44 @@ class SimEngines:
         if dies or alive is None or not world.reachable(alive):
             run.died = True
             return
-        run.lines.append(
-            self._restore(instance_id, job) if job["action"] == "restore" else self._copy(instance_id, job)
-        )
+        work = {"restore": self._restore, "snapshot": self._copy, "status": self._status, "verify": self._verify}
+        run.lines.append(work[job["action"]](instance_id, job))
         run.ended = True
 
+    def _user_files(self, instance_id: int) -> dict[str, str]:
+        files = self._world.files.get(instance_id, {})
+        return {name: content.decode() for name, content in files.items() if name.startswith("user/")}
+
+    def _read(self, job: dict[str, Any], reference: str) -> dict[str, str] | None:
+        """The files of a snapshot, if the job's key may read it and it is there."""
+        key = self._blobs.keys.get(job["store"]["key_id"])
+        name = job[reference]["key"]
+        if key is None or key.secret != "read" or not name.startswith(key.prefix) or name not in self._blobs.objects:
+            return None
+        files: dict[str, str] = json.loads(self._blobs.objects[name][0])
+        return files
+
+    def _status(self, instance_id: int, job: dict[str, Any]) -> dict[str, Any]:
+        there = self._user_files(instance_id)
+        best: dict[str, Any] = {"snapshot_id": "", "changed": 0, "added": len(there)}
+        for reference, id_field in (("manifest", "snapshot_id"), ("other", "other_snapshot_id")):
+            saved = self._read(job, reference) if reference in job else None
+            if saved is None:
+                continue
+            changed = sum(1 for name in there if name in saved and saved[name] != there[name])
+            added = sum(1 for name in there if name not in saved)
+            if not best["snapshot_id"] or changed + added < best["changed"] + best["added"]:
+                best = {"snapshot_id": job[id_field], "changed": changed, "added": added}
+        return {"event": "result", **best, "paths": sorted(there)[:10], "unreadable": [], "unusable": []}
+
+    def _verify(self, instance_id: int, job: dict[str, Any]) -> dict[str, Any]:
+        del instance_id
+        whole = self._read(job, "manifest") is not None
+        damage = [] if whole else [{"pack": job["manifest"]["key"], "offset": 0, "message": "gone", "files": []}]
+        return {"event": "result", "ok": whole, "damage": damage}
+
     def _copy(self, instance_id: int, job: dict[str, Any]) -> dict[str, Any]:
-        files = {k: v.decode() for k, v in self._world.files.get(instance_id, {}).items() if k.startswith("user/")}
+        files = self._user_files(instance_id)
         data = json.dumps(files, sort_keys=True).encode()
         names = [f"{job['prefix']}packs/{job['snapshot_id']}", f"{job['prefix']}manifests/{job['snapshot_id']}"]
         if not all(self._blobs.send(job["store"]["key_id"], name, data) for name in names):
@@ -155,6 +203,7 @@ class SimEngines:
         if stored is None:
             return {"event": "error", "code": "object_missing", "message": "the manifest is gone", "files": []}
         files = json.loads(stored[0])
+        self._world.replaced.append((job["machine"], self._user_files(instance_id)))
         self._world.files[instance_id] = {name: content.encode() for name, content in files.items()}
         return {"event": "result", "files": len(files), "bytes_total": len(stored[0])}
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import random
 
 from msgspec.structs import replace
 
 from dumont.domain.errors import StoreError, UserError
-from dumont.domain.records import Instance, Machine, MachineSpec, MachineState
+from dumont.domain.records import Instance, Machine, MachineSpec, MachineState, Operation, OperationKind
 from dumont.local.market.faults import FaultRate
-from dumont.operations import destroy, provision, snapshot
+from dumont.operations import destroy, failover, provision, snapshot
 from dumont.ports import Query
 from tests.simulation.invariants import Invariants
 from tests.simulation.world import Weather, World
 
 BUSY_SECONDS = 3600.0
 QUIET_SECONDS = 3600.0
-LAST_SECONDS = 600.0
+LAST_SECONDS = 2400.0
+STILL_SECONDS = 240.0
 
 NAMES = ("ada", "bob", "cy")
 
@@ -36,11 +38,27 @@ def run(seed: int) -> World:
         world.hub.at(start + rng.uniform(0, BUSY_SECONDS * 0.8), lambda: _wish(world, rng))
     world.hub.run(start + BUSY_SECONDS)
     world.calm()
-    world.hub.run(world.hub.now + QUIET_SECONDS)
+    _run_until_settled(world, QUIET_SECONDS)
     _no_more_policies(world)
-    world.hub.run(world.hub.now + LAST_SECONDS)
+    _let_go_of_what_is_held(world)
+    _run_until_settled(world, LAST_SECONDS)
     invariants.check_quiet()
     return world
+
+
+def _run_until_settled(world: World, most_seconds: float) -> None:
+    """Let things come to rest; and then a while longer, in which what should not stir would."""
+    until = world.hub.now + most_seconds
+    while world.hub.now < until and (_stirs(world) or world.hub.now < until - most_seconds + STILL_SECONDS):
+        world.hub.run(world.hub.now + STILL_SECONDS)
+    world.hub.run(world.hub.now + STILL_SECONDS)
+
+
+def _stirs(world: World) -> bool:
+    open_operations = any(op.open for op in world.store.quiet.find(Operation, Query(limit=10_000)))
+    return open_operations or len(world.market.live(world.hub.now)) != sum(
+        m.instance_id is not None for m in world.store.quiet.find(Machine, Query(limit=1000))
+    )
 
 
 def _no_more_policies(world: World) -> None:
@@ -50,6 +68,17 @@ def _no_more_policies(world: World) -> None:
         world.store.quiet.transact(
             lambda tx, name=machine.id, spec=spec: tx.put(replace(tx.get(Machine, name), spec=spec))  # type: ignore[misc]
         )
+
+
+def _let_go_of_what_is_held(world: World) -> None:
+    """A machine that waits for its old host, since nothing else has its files, waits for its user's word: it comes."""
+    for machine in world.store.quiet.find(Machine, Query(limit=1000)):
+        if machine.state is MachineState.FAILING_OVER:
+            world.hub.spawn(f"let {machine.id} go", functools.partial(_fail_over, world, machine.id, discard=True))
+
+
+def _fail_over(world: World, name: str, *, discard: bool) -> None:
+    failover.request(world.ports, name, discard=discard, requested_by="user")
 
 
 def _weather(rng: random.Random) -> Weather:
@@ -71,7 +100,13 @@ def _weather(rng: random.Random) -> Weather:
         list_garbage=some(0.2),
         commit_unknown=some(0.02),
         store_away=some(0.005),
+        agent_dies=some(0.0008),
     )
+
+
+_SECONDS = {
+    "destroy_lags": (5.0, 90.0), "offline": (5.0, 400.0), "network_cut": (5.0, 600.0), "resume_refused": (30.0, 600.0),
+}  # fmt: skip
 
 
 def _market_faults(rng: random.Random) -> tuple[FaultRate, ...]:
@@ -79,18 +114,18 @@ def _market_faults(rng: random.Random) -> tuple[FaultRate, ...]:
     for kind, most in (
         ("boot_never_ends", 0.3), ("oci_error", 0.2), ("bad_image", 0.1), ("ssh_dead", 0.2), ("no_gpu", 0.2),
         ("wrong_gpu", 0.1), ("dies", 0.2), ("offline", 0.1), ("offer_gone", 0.3), ("bid_too_low", 0.1),
-        ("bid_lost", 0.2), ("destroy_lags", 0.2),
+        ("bid_lost", 0.2), ("destroy_lags", 0.2), ("network_cut", 0.2), ("hung", 0.1), ("resume_refused", 0.3),
     ):  # fmt: skip
         probability = rng.choice([0.0, 0.0, most / 3, most])
         if probability:
-            seconds = (5.0, 90.0) if kind in ("destroy_lags", "offline") else None
+            seconds = _SECONDS.get(kind)
             after = (0.0, 0.0) if kind in ("ssh_dead", "no_gpu") else (0.0, 1800.0)
             rates.append(FaultRate(kind=kind, probability=probability, seconds=seconds, after_seconds=after))
     return tuple(rates)
 
 
 def _outages(world: World, rng: random.Random) -> None:
-    for what in ("market", "store", "bus", "scheduler", "blobs"):
+    for what in ("market", "store", "bus", "scheduler", "blobs", "functions"):
         for _ in range(rng.choice([0, 0, 1, 2])):
             world.outages.add(what, world.hub.now + rng.uniform(0, BUSY_SECONDS), rng.uniform(5, 150))
 
@@ -98,13 +133,13 @@ def _outages(world: World, rng: random.Random) -> None:
 def _wish(world: World, rng: random.Random) -> None:
     """A user's request: an HTTP function's invocation, which may die like any other; users try again."""
     name = rng.choice(NAMES)
-    kind = rng.choices(["up", "down", "files", "snapshot", "restore"], [5, 4, 3, 3, 2])[0]
+    kind = rng.choices(["up", "down", "files", "snapshot", "restore", "failover"], [5, 4, 3, 3, 2, 1])[0]
     if kind == "files":
         _write_files(world, name)
         return
     again = rng.random() < 0.3
     spec = _spec(rng)
-    discard = rng.random() < 0.5
+    discard, first = rng.choice([(True, False), (False, False), (False, True)])
 
     def work() -> None:
         try:
@@ -112,12 +147,14 @@ def _wish(world: World, rng: random.Random) -> None:
                 provision.request(world.ports, name, spec, requested_by="user")
             elif kind == "snapshot":
                 snapshot.request_snapshot(world.ports, name, requested_by="user")
+            elif kind == "failover":
+                _fail_over(world, name, discard=discard)
             elif kind == "restore":
                 snapshot.request_restore(
-                    world.ports, name, snapshot_id=None, path="", fall_back=False, requested_by="user"
+                    world.ports, name, snapshot_id=None, path="", fall_back=first, discard=discard, requested_by="user"
                 )
             else:
-                destroy.request(world.ports, name, discard=discard, requested_by="user")
+                destroy.request(world.ports, name, discard=discard, snapshot_first=first, requested_by="user")
         except (UserError, StoreError):
             pass  # the user is told, and nothing has changed
 
@@ -136,13 +173,22 @@ def _spec(rng: random.Random) -> MachineSpec:
         interruptible=rng.random() < 0.2,
         budget_usd=rng.choice([None, None, 0.01, 0.1]),
         snapshot_every_minutes=rng.choice([None, None, 5.0, 20.0]),
+        run=rng.choice(["", "serve", "serve"]),
+        heartbeat_seconds=rng.choice([5.0, 20.0]),
+        fence_after_seconds=rng.choice([0.0, 30.0, 120.0]),
+        stateless=rng.random() < 0.3,
+        max_failovers_per_day=rng.choice([0, 2, 24]),
+        verify_every_days=rng.choice([None, 0.01, 7.0]),
     )
 
 
 def _write_files(world: World, name: str) -> None:
-    """The user puts a file into a running machine's workspace."""
+    """The user puts a file into a running machine's workspace; not while they have it taken down or replaced."""
     machine = world.store.quiet.get(Machine, name)
     if machine is None or machine.state is not MachineState.RUNNING or machine.instance_id is None:
+        return
+    held_by = world.store.quiet.get(Operation, machine.operation_id or "")
+    if held_by is not None and held_by.kind in (OperationKind.DESTROY, OperationKind.RESTORE):
         return
     record = world.store.quiet.get(Instance, machine.instance_id)
     if record is not None and record.provider_instance_id is not None:

@@ -89,16 +89,29 @@ class Invariants:
         world = self._world
         for gone_id in set(self._seen_alive) - {i.id for i in live}:
             gone = self._seen_alive.pop(gone_id)
-            if not any(name.startswith("user/") for name in world.files.get(gone_id, {})):
-                continue
-            said = [
-                op
-                for op in world.store.quiet.find(Operation, ALL)
-                if op.discard and (gone.label or "").split(".")[2] == op.machine
-            ]
-            if not said:
+            had = {k: v.decode() for k, v in world.files.get(gone_id, {}).items() if k.startswith("user/")}
+            name = (gone.label or "").split(".")[2]
+            if not self._may_be_lost(name, had):
                 raise Broken(f"invariant 4: {gone.label} was destroyed with files on it, and nobody said --discard")
+        while world.replaced:
+            name, had = world.replaced.pop()
+            if not self._may_be_lost(name, had):
+                raise Broken(f"invariant 4: a restore of {name} replaced files that nobody had saved")
         self._seen_alive.update({i.id: i for i in live})
+
+    def _may_be_lost(self, name: str, had: dict[str, str]) -> bool:
+        """Whether all that a workspace had is in one good snapshot of its machine, or its user let it go."""
+        store = self._world.store.quiet
+        machine = store.get(Machine, name)
+        said = [op for op in store.find(Operation, ALL) if op.discard and op.machine == name]
+        if not had or any(machine is None or op.created_at >= machine.created_at for op in said):
+            return True
+        good = [s for s in store.find(Snapshot, ALL) if s.machine == name and s.completed_at is not None]
+        return any(had.items() <= self._world.saved.get(s.id, {}).items() for s in good)
+
+    def _has_snapshot(self, machine: str) -> bool:
+        """A host that died is replaced from a verified snapshot: what is newer is lost with it, and nothing else."""
+        return any(s.machine == machine and s.restorable for s in self._world.store.quiet.find(Snapshot, ALL))
 
     def _within_budget(self, books: dict[str, Instance]) -> None:
         """Invariant 8, by the market's own bill: a budget may be passed for one sweep's worth, and for as long as
@@ -144,9 +157,10 @@ class Invariants:
                     raise Broken(f"invariant 5: {taken.id} counts, and its {pack.key} is gone")
                 if json.loads(content[0]) != world.saved[taken.id]:
                     raise Broken(f"invariant 5: {taken.id} is not what was in the workspace")
-        open_keys = [k for k in world.blobs.keys.values() if (k.expires_at or 0) > world.hub.now + 7 * 3600]
-        if open_keys:
-            raise Broken(f"invariant 9: keys outlive their operations: {open_keys}")
+        blobs = world.blobs
+        unexcused = [key for key in blobs.keys if not {key, blobs.holders[key]} & blobs.unrevoked]
+        if unexcused:
+            raise Broken(f"invariant 9: keys outlive their operations: {[(k, blobs.holders[k]) for k in unexcused]}")
 
     def check_quiet(self) -> None:
         """Invariants 7 and 10, once nothing goes wrong any more and time enough has passed."""

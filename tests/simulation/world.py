@@ -5,6 +5,7 @@ The market is the simulated one, reached by the real Vast adapter over an in-pro
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import msgspec
 from dumont.adapters.memory_store import MemoryStore
 from dumont.adapters.vast import Vast
 from dumont.adapters.vast_read import ssh_of
+from dumont.agent.boot import agent_file
 from dumont.domain.errors import BusUnavailable, ShellRefused, ShellUnreachable, StoreUnavailable
 from dumont.domain.records import SshEndpoint
 from dumont.local.market.api import Api, Request
@@ -28,6 +30,7 @@ from dumont.operations.runner import run_operation
 from dumont.operations.sweep import sweep_for
 from dumont.operations.workflows import WORKFLOWS
 from dumont.ports import CommandResult, EngineFiles, Ports, Transaction
+from tests.simulation.agents import SECRET, SimAgents
 from tests.simulation.engine import SimBlobs, SimEngines
 from tests.simulation.hub import Hub
 
@@ -53,6 +56,8 @@ class Weather:
     list_garbage: float = 0.0
     commit_unknown: float = 0.0
     store_away: float = 0.0
+    agent_dies: float = 0.0
+    """At each heartbeat, of the agent's process alone."""
 
 
 class Outages:
@@ -160,6 +165,8 @@ class MarketTransport(httpx.BaseTransport):
             world.hub.now,
         )
         world.changed = True
+        if request.method != "GET":
+            world.agents.look()
         world.hub.pause(f"market.answer {path}", rng.expovariate(1 / 0.05))
         if answer.lost or rng.random() < weather.answer_lost:
             raise httpx.ReadTimeout("lost on the way back")
@@ -187,6 +194,7 @@ class SimSession:
     def __init__(self, world: World, instance: MarketInstance) -> None:
         self._world, self._instance = world, instance
         self._files = world.files.setdefault(instance.id, {})
+        self._agent_config: dict[str, Any] = {}
         self.host_key = f"ssh-ed25519 HOST{instance.id}"
 
     def run(self, command: str, *, stdin: bytes = b"", timeout_seconds: float = 30.0) -> CommandResult:
@@ -200,6 +208,8 @@ class SimSession:
         engine = self._world.engines.answer(self._instance.id, command, stdin)
         if engine is not None:
             return engine
+        if ".dumont/agent" in command:
+            return self._answer_push(command, stdin)
         if command.startswith("mkdir "):
             return _ok(b"")
         if command.startswith("cat > "):
@@ -221,6 +231,16 @@ class SimSession:
         if command.startswith("if [ -e "):
             return _ok("\n".join(sorted(self._files)).encode())
         raise AssertionError(f"a command that the simulated machine does not know: {command}")
+
+    def _answer_push(self, command: str, stdin: bytes) -> CommandResult:
+        if "wc -c" in command:
+            return _ok(str(len(agent_file())).encode())
+        if "config.json" in command and stdin:
+            self._agent_config = json.loads(stdin)
+            return _ok(b"")
+        assert "--replace" in command
+        self._world.agents.push(self._instance.id, self._agent_config)
+        return _ok(b"dumont agent: started")
 
     def close(self) -> None:
         pass
@@ -307,6 +327,8 @@ class World:
     files: dict[int, dict[str, bytes]] = field(default_factory=dict)
     saved: dict[str, dict[str, str]] = field(default_factory=dict)
     """Snapshot → what was in the workspace when its engine copied it."""
+    replaced: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    """Machine, and what a restore has just put something else in the place of."""
 
     def __post_init__(self) -> None:
         self.hub = Hub(self.seed)
@@ -333,7 +355,10 @@ class World:
             make_blobs=lambda: self.blobs,
             data_key=lambda machine: machine.encode().ljust(32, b"k"),
             engine=lambda: EngineFiles(program=b"engine", wheels=b"wheels"),
+            public_url="http://functions",
+            agent_secret=lambda: SECRET,
         )
+        self.agents = SimAgents(self)
 
     def _change(self) -> None:
         self.changed = True
@@ -352,6 +377,7 @@ class World:
             self.hub.after(60.0, tick)
 
         tick()
+        self.agents.start()
 
     def _sweep_ended(self, error: Exception | None) -> None:
         if error is not None and not self.expected(error):

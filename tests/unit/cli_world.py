@@ -38,6 +38,12 @@ def machine(**fields: Any) -> Json:
     return {**view, "price_usd_per_hour": 0.3128, "cost_usd": 0.0123, **fields}
 
 
+def route(**fields: Any) -> Json:
+    view: Json = {"machine": "trainer", "epoch": 1, "state": "running", "updated_at": NOW}
+    view |= {"ssh": {"host": "203.0.113.7", "port": 40022, "user": "root"}, "host_key": "ssh-ed25519 AAAAhost"}
+    return {**view, **fields}
+
+
 def operation(**fields: Any) -> Json:
     view: Json = {"id": "op-1", "kind": "provision", "machine": "trainer", "state": "running", "phase": "race"}
     view |= {"created_at": NOW, "updated_at": NOW, "requested_by": "local", "cost_usd": 0.0021}

@@ -92,3 +92,16 @@ def test_in_a_pipe_a_long_copy_says_now_and_then_how_far_it_is(capsys: pytest.Ca
     for _ in range(3):
         lines.update(copying)
     assert capsys.readouterr().err == "  (so far: 500.0 kB sent)\n"
+
+
+def test_a_failover_says_how_it_goes_about_it_and_what_it_waits_for() -> None:
+    first = operation(kind="failover", tried=["resume"], tried_since=NOW + 2)
+    second = first | {"tried": ["resume", "hold"], "tried_since": NOW + 60, "serve_not_before": NOW + 48}
+    assert event_lines(None, first) == ["   2.00 s  the old host is only stopped: it is started again"]
+    told = "\n".join(event_lines(first, second))
+    assert "it waits for its old host" in told
+    assert "dumont failover trainer --discard" in told
+    assert "no new host serves before 48.0 s" in told
+    assert "it waits for its old host" in shown(picture(second, NOW + 61))
+    for_ever = second | {"serve_not_before": 1e12}
+    assert "--fence-after 0" in "\n".join(event_lines(first, for_ever))

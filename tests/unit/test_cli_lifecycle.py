@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from dumont.domain.records import MachineSpec
@@ -72,13 +73,19 @@ def test_each_field_of_a_spec_has_its_option(renting: World, tmp_path: Path) -> 
     options = (
         "--gpu L4 --count 2 --min-vram 24 --max-price 1 --min-reliability 0.9 --min-download 100 --min-cuda 12 "
         "--region SE --unverified --interruptible --disk 30 --image ubuntu --workspace work --race 2 "
-        f"--boot-timeout 100 --ssh-timeout 30 --hours 2 --budget 5 --snapshot-every 10 --ssh-key {public}"
+        "--boot-timeout 100 --ssh-timeout 30 --hours 2 --budget 5 --snapshot-every 10 --verify-every 3 "
+        "--run serve.sh --restart on-failure --health port:8000 --heartbeat 2 --fence-after 20 --no-failover "
+        f"--stateless --max-failovers 3 --ssh-key {public}"
     )
     assert renting.run("up", "trainer", *options.split()).exit_code == 0
     body = sent(renting, "POST /provision")
-    assert set(body) - {"name"} == set(MachineSpec.__struct_fields__)
+    assert set(body) - {"name"} == set(MachineSpec.__struct_fields__) - {"spare"}
+    msgspec.convert({field: value for field, value in body.items() if field != "name"}, MachineSpec)
+    assert (body["failover"], body["stateless"], body["run"]) == ("off", True, "serve.sh")
     assert body["ssh_public_keys"][1] == "ssh-ed25519 AAAAother me@home"
     assert body["verified_only"] is False
+    assert renting.run("up", "trainer", "--verify-every", "0").exit_code == 0
+    assert sent(renting, "POST /provision")["verify_every_days"] is None
 
 
 def test_a_private_key_is_never_sent(renting: World, tmp_path: Path) -> None:
@@ -188,6 +195,29 @@ def test_down_is_over_when_the_provider_confirms(ending: World) -> None:
 def test_down_with_discard_says_so_to_the_api(ending: World) -> None:
     assert ending.run("down", "trainer", "--discard").exit_code == 0
     assert sent(ending, "POST /destroy")["discard"] is True
+
+
+def test_down_with_snapshot_asks_for_one_first_and_not_for_both(ending: World) -> None:
+    assert ending.run("down", "trainer", "--snapshot").exit_code == 0
+    assert sent(ending, "POST /destroy") == {"name": "trainer", "discard": False, "snapshot": True}
+    ending.asked.clear()
+    assert ending.run("down", "trainer", "--snapshot", "--discard").exit_code == 2
+    assert ending.asked == []
+
+
+def test_unsaved_files_are_named_and_the_ways_on(ending: World) -> None:
+    why = {
+        "code": "unsaved_files",
+        "detail": "2 files are not as snapshot snap-1 has them: a, b",
+        "safe": "s",
+        "hint": "h",
+    }
+    ending.says("GET /operations/op-1", {"operation": operation(kind="destroy", state="failed", problem=why)})
+    result = ending.run("down", "trainer")
+    assert result.exit_code == 1
+    assert "2 files are not as snapshot snap-1 has them: a, b" in result.stderr
+    assert "dumont down trainer --snapshot" in result.stderr
+    assert "--discard" in result.stderr
 
 
 def test_down_detached_and_in_json(ending: World) -> None:

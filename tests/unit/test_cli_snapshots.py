@@ -208,6 +208,8 @@ def test_restore_takes_the_newest_unless_told_otherwise(restoring: World) -> Non
     assert output(told)["operation"]["kind"] == "restore"
     assert told.stderr == ""
     assert "--watch" in restoring.run("restore", "trainer", "--detach").stdout
+    assert restoring.run("restore", "trainer", "--discard").exit_code == 0
+    assert sent(restoring, "POST /restore") == {"name": "trainer", "discard": True}
 
 
 def test_a_damaged_snapshot_is_named_and_what_is_safe(restoring: World) -> None:

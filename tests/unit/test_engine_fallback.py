@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from dumont.agent.engine import codec, crypto_pure
 from dumont.agent.engine.blake3_pure import blake3_keyed
 from dumont.agent.engine.crypto_libcrypto import load_libcrypto
+from dumont.agent.engine.fetch import Fetch, weave
 from dumont.build.engine import build, wheels
 from tests.engine_rig import Rig, as_json, picture, reference, weights
 
@@ -127,9 +128,21 @@ def test_aes_gcm_is_the_same_in_all_three(plain: bytes, bound: bytes, nonce: byt
     broken = bytes([expected[0] ^ 1]) + expected[1:]
     assert crypto_pure.decrypt(KEY, nonce, broken, bound) is None
     if library is not None:
-        assert library.encrypt(KEY, nonce, plain, bound) == expected
-        assert library.decrypt(KEY, nonce, expected, bound) == plain
-        assert library.decrypt(KEY, nonce, broken, bound) is None
+        sealed, opened = bytearray(len(expected)), bytearray(len(plain))
+        library.encrypt(KEY, nonce, memoryview(plain), bound, memoryview(sealed))
+        assert sealed == expected
+        assert library.decrypt(KEY, nonce, memoryview(expected), bound, memoryview(opened))
+        assert opened == plain
+        assert not library.decrypt(KEY, nonce, memoryview(broken), bound, memoryview(opened))
+
+
+def test_small_files_are_read_among_large_ones() -> None:
+    large = [Fetch(0, at, at + 1, at, [at]) for at in range(6)]
+    small = [Fetch(1, at, at + 1, at, [10 + at]) for at in range(3)]
+    chunks_of = {frame: list(range(100)) if frame >= 10 else [frame] for frame in (*range(6), 10, 11, 12)}
+    order = weave(small + large, chunks_of)
+    assert [fetch.pack for fetch in order] == [0, 1, 0, 0, 1, 0, 0, 1, 0]
+    assert [fetch.start for fetch in order if fetch.pack == 0] == [0, 1, 2, 3, 4, 5]
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
+import random
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from dumont.agent.engine import diff, list_files
 from dumont.agent.engine.errors import BadJob, NoSpace
 from dumont.agent.engine.manifest import Entry
 from dumont.agent.engine.restore import check_space
+from dumont.agent.engine.snapshot import RACY_NS
 from tests.engine_rig import KEY, Rig, as_json, picture, reference, run_command
 
 
@@ -82,6 +86,28 @@ def test_what_differs_between_two_snapshots_is_told(tmp_path: Path) -> None:
     assert "same" not in told.touched
     listed = list_files(rig.job("list", "s2", manifest=reference(second), options={"path": "changed"}))
     assert [(row["path"], row["md5"]) for row in listed.entries] == [("changed", "795f3202b17cb6bc3d4b771d8c6c9eaf")]
+
+
+def test_each_file_has_its_md5_however_large_and_keeps_it_while_it_does_not_change(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    contents = {"large": random.Random(1).randbytes(17 << 20), "small": b"content", "empty": b""}
+    expected = {}
+    for name, content in contents.items():
+        (rig.workspace / name).write_bytes(content)
+        os.utime(rig.workspace / name, (1, 1))
+        expected[name] = hashlib.md5(content).hexdigest()  # noqa: S324 - what md5sum shows
+
+    def md5s(snapshot_id: str, **options: object) -> tuple[dict[str, str], int]:
+        taken = rig.snapshot(snapshot_id, options=options)
+        listed = list_files(rig.job("list", snapshot_id, manifest=reference(taken)))
+        return {row["path"]: row["md5"] for row in listed.entries if row["type"] == "f"}, taken.bytes_read
+
+    newest = max(path.stat().st_ctime_ns for path in rig.workspace.iterdir())
+    while time.time_ns() - newest <= RACY_NS:  # a younger file is read again in any case
+        os.sched_yield()
+    assert md5s("s1", md5="small")[0] == {**expected, "large": ""}
+    assert md5s("s2") == (expected, len(contents["large"]))
+    assert md5s("s3") == (expected, 0)
 
 
 def test_the_command_answers_in_lines_and_its_status_is_true(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "shared" / "dumont"
 FOLDERS = ("functions", "shared", "tests")
 
-CONTRACTS = {"domain", "ports", "queries", "settings"}
+CONTRACTS = {"domain", "ports", "optional_ports", "queries", "settings"}
 MAY_IMPORT = {
     "domain": {"domain"},
     "ports": {"domain"},
+    "optional_ports": {"domain"},
     "queries": {"domain", "ports"},
     "settings": {"domain"},
     "operations": CONTRACTS | {"operations"},
@@ -29,7 +30,7 @@ MAY_IMPORT = {
 }
 """Part of the package → the parts that it may import. What is absent here fails, so that a new part gets its line."""
 
-PURE = ("domain", "ports", "queries", "settings", "operations")
+PURE = ("domain", "ports", "optional_ports", "queries", "settings", "operations")
 PURE_LIBRARIES = {"msgspec", "dumont"}
 WORLD = {
     *("time", "random", "uuid", "secrets", "os", "pathlib", "tempfile", "shutil", "sqlite3"),

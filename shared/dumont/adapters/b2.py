@@ -39,7 +39,7 @@ class B2Blobs:
     def __init__(
         self, key_id: str, key: str, bucket: str, *, clock: Clock, realm: str = "production", api: B2Api | None = None
     ) -> None:
-        """`key` needs writeKeys, deleteKeys, listBuckets, and list, read, write and deleteFiles on the bucket.
+        """`key` needs list, write and deleteKeys, listBuckets, and list, read, write and deleteFiles on the bucket.
 
         `realm` is "production", or the URL of a server that speaks B2's native API. `api` is for b2sdk's simulator.
         Nothing is asked of B2 before the first call.
@@ -52,13 +52,13 @@ class B2Blobs:
         config = B2HttpApiConfig(http_session_factory=lambda: BoundedSession(self._budget))
         self._given_api = api or B2Api(InMemoryAccountInfo(), api_config=config)
 
-    def mint_key(self, prefix: str, right: KeyRight, valid_seconds: int) -> StoreKey:
-        """See the port. B2 takes 1 second to 1,000 days."""
+    def mint_key(self, prefix: str, right: KeyRight, valid_seconds: int, *, holder: str = "") -> StoreKey:
+        """See the port. B2 takes 1 second to 1,000 days, and names of up to 100 letters, digits and hyphens."""
         now = self._clock.now()
         with self._call(f"a {right} key"):
             made = self._api.create_key(
                 capabilities=CAPABILITIES[right],
-                key_name=f"dumont-{right}",
+                key_name=_key_name(holder) or f"dumont-{right}",
                 valid_duration_seconds=valid_seconds,
                 bucket_ids=[self._bucket_id],
                 name_prefix=prefix,
@@ -80,10 +80,23 @@ class B2Blobs:
     def revoke_key(self, key_id: str) -> None:
         """See the port."""
         with self._call("revoking a key"):
-            try:
-                self._api.session.delete_key(key_id)
-            except (*_NOT_THERE, b2.BadRequest):
-                return  # B2 answers so for a key that is not there, or no longer
+            self._delete_key(key_id)
+
+    def revoke_keys(self, holder: str) -> None:
+        """See the port. One listing, which B2 bills as a class C call for each thousand keys of the account."""
+        name = _key_name(holder)
+        if not name:
+            raise BlobRefused("revoking keys needs a holder")
+        with self._call(f"revoking the keys of {holder}"):
+            start: str | None = None
+            while True:
+                page: dict[str, Any] = self._api.session.list_keys(self._api.get_account_id(), _PAGE, start)
+                for row in page["keys"]:
+                    if row["keyName"] == name:
+                        self._delete_key(str(row["applicationKeyId"]))
+                start = page.get("nextApplicationKeyId")
+                if start is None:
+                    return
 
     def list(self, prefix: str) -> list[BlobSeen]:
         """See the port."""
@@ -197,6 +210,12 @@ class B2Blobs:
             raise BlobDamaged(f"{key}: its SHA-1 is not the one that B2 keeps")
         return bytes(content)
 
+    def _delete_key(self, key_id: str) -> None:
+        try:
+            self._api.session.delete_key(key_id)
+        except (*_NOT_THERE, b2.BadRequest):
+            return  # B2 answers so for a key that is not there, or no longer
+
     def _delete(self, name: str, version_id: str, *, is_started: bool = False) -> None:
         session = self._api.session
         try:
@@ -259,6 +278,10 @@ def _seen(row: dict[str, Any], *, is_latest: bool) -> BlobSeen | None:
         version_id=row["fileId"],
         is_latest=is_latest,
     )
+
+
+def _key_name(holder: str) -> str:
+    return f"dumont-{holder}" if holder else ""
 
 
 def _digest(said: str | None) -> str | None:

@@ -32,7 +32,14 @@ class FolderBlobs:
         self._clock = clock
         self._digests: dict[tuple[str, int, int, int], str] = {}
 
-    def mint_key(self, prefix: str, right: KeyRight, valid_seconds: int) -> StoreKey:  # noqa: ARG002 - not enforced
+    def mint_key(
+        self,
+        prefix: str,
+        right: KeyRight,  # noqa: ARG002 - not enforced
+        valid_seconds: int,
+        *,
+        holder: str = "",  # noqa: ARG002
+    ) -> StoreKey:
         """The folder's path. Neither prefix nor right nor end are enforced by anyone."""
         return StoreKey(
             kind="folder",
@@ -46,6 +53,9 @@ class FolderBlobs:
         )
 
     def revoke_key(self, key_id: str) -> None:
+        """There is none to revoke."""
+
+    def revoke_keys(self, holder: str) -> None:
         """There is none to revoke."""
 
     def list(self, prefix: str) -> list[BlobSeen]:

@@ -51,7 +51,14 @@ class S3Blobs:
         self._hands_out_own_key = hands_out_own_key
         self._http = S3Http(endpoint, bucket, self._key_id, self._secret, region, clock=clock, client=client)
 
-    def mint_key(self, prefix: str, right: KeyRight, valid_seconds: int) -> StoreKey:  # noqa: ARG002 - see above
+    def mint_key(
+        self,
+        prefix: str,
+        right: KeyRight,  # noqa: ARG002 - see above
+        valid_seconds: int,  # noqa: ARG002
+        *,
+        holder: str = "",  # noqa: ARG002
+    ) -> StoreKey:
         """The store's own key if that was allowed; it is bound to nothing, and `expires_at` is None. Else
         `BlobRefused`.
         """
@@ -69,6 +76,9 @@ class S3Blobs:
         )
 
     def revoke_key(self, key_id: str) -> None:
+        """Nothing: the store's own key goes on."""
+
+    def revoke_keys(self, holder: str) -> None:
         """Nothing: the store's own key goes on."""
 
     def list(self, prefix: str) -> list[BlobSeen]:

@@ -7,7 +7,7 @@ import io
 import zipfile
 from pathlib import Path
 
-_MAIN = "import sys\n\nfrom engine.command import main\n\nsys.exit(main())\n"
+_MAIN = "from engine.command import run\n\nrun()\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 

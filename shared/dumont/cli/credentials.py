@@ -74,7 +74,7 @@ def _load(path: Path) -> dict[str, str]:
 def _change(change: Callable[[dict[str, str]], dict[str, str]]) -> None:
     path = credentials_file()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(path.with_suffix(".lock")):
+    with locked(path.with_suffix(".lock")):
         before = _load(path)
         if not before and path.exists() and path.stat().st_size > 2:
             # Unreadable is not empty: whatever a person wrote there is kept beside it.
@@ -82,12 +82,12 @@ def _change(change: Callable[[dict[str, str]], dict[str, str]]) -> None:
         write_private(path, json.dumps(change(before), indent=2, sort_keys=True) + "\n")
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str, *, errors: str = "strict") -> None:
     """Write a file that only its owner can read, whole or not at all, even if the power fails in the midst of it."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors=errors) as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -98,8 +98,8 @@ def write_private(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Two local clouds that start at once must not lose each other's key."""
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file: two processes that change the same file at once must not lose each other's change."""
     import fcntl
 
     with path.open("a") as file:

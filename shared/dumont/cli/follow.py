@@ -17,6 +17,7 @@ from dumont.cli.views import gpu_text, progress_text, racer_names, seconds_betwe
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
 
+A_YEAR_SECONDS = 3e7
 FIRST_POLL_SECONDS = 0.05
 POLL_SECONDS = 0.35
 """Polls begin close together, for what is done at once, and drift apart to this."""
@@ -27,14 +28,22 @@ PROGRESS_EVERY_SECONDS = 5.0
 """In a pipe a long copy says so often how far it is; on a terminal it does so at each look."""
 
 
+STRATEGIES = {
+    "resume": "the old host is only stopped: it is started again",
+    "warm": "the spare takes over",
+    "cold": "new hosts race",
+    "hold": "it waits for its old host, since nothing else has its files (`dumont failover NAME --discard` does not)",
+}
+"""How a failover brings its machine back, in words."""
+
 RELEASE_WATCHED_SECONDS = 5.0
-"""How long a provision is watched once its machine runs: the losers of the race are mostly gone by then. A loser whose
-create call was never answered takes a minute to be sure of, and the user's machine runs meanwhile."""
+"""How long a provision or failover is watched once its machine runs: the losers of the race are mostly gone by then. A
+loser whose create call was never answered takes a minute to be sure of, and the user's machine runs meanwhile."""
 
 
 def follow(cli: Cli, client: Client, operation: Json) -> Json:
-    """Poll an operation until it has ended (a provision: until its machine runs, and a little longer), showing how it
-    goes; its last view.
+    """Poll an operation until it has ended (a provision or failover: until its machine runs, and a little longer),
+    showing how it goes; its last view.
 
     Raises `CliError` if the API stays away, or if the user presses Ctrl-C: the operation goes on then, and the error
     says how to watch it.
@@ -54,8 +63,8 @@ def follow(cli: Cli, client: Client, operation: Json) -> Json:
 
 
 def machine_runs(operation: Json) -> bool:
-    """Whether a provision has its machine, and only the losers of its race are still to go."""
-    return operation.get("kind") == "provision" and operation.get("phase") == "release"
+    """Whether a provision or failover has its machine, and only other hosts are still to go."""
+    return operation.get("kind") in ("provision", "failover") and operation.get("phase") == "release"
 
 
 def _until_ended(client: Client, operation: Json, show: _Silent) -> Json:
@@ -136,8 +145,29 @@ def event_lines(before: Json | None, now: Json) -> list[str]:
     already = len((before or {}).get("steps") or [])
     for step in (now.get("steps") or [])[already:]:
         dated.append((step.get("ended_at") or started, step_text(step, names)))
+    tried = operation_strategies(now)
+    for strategy in tried[len(operation_strategies(before or {})) :]:
+        dated.append((now.get("tried_since") or started, strategy))
+    if lease_text(now) and not lease_text(before or {}):
+        dated.append((now.get("tried_since") or started, lease_text(now)))
     dated.sort(key=lambda entry: entry[0])
     return [f"{max(0.0, at - started):7.2f} s  {text}" for at, text in dated]
+
+
+def operation_strategies(operation: Json) -> list[str]:
+    """The ways by which a failover tried to bring its machine back, in words, the present one last."""
+    name = text_of(operation.get("machine"))
+    return [STRATEGIES.get(word, word).replace("NAME", name) for word in operation.get("tried") or []]
+
+
+def lease_text(operation: Json) -> str:
+    """Until when a failover's new host must not serve, since the old one may; empty if it need not wait."""
+    until, started = operation.get("serve_not_before"), operation.get("created_at")
+    if not isinstance(until, int | float) or not isinstance(started, int | float) or until <= started:
+        return ""
+    if until - started > A_YEAR_SECONDS:
+        return "no new host serves before the old one's provider says that it is down (--fence-after 0)"
+    return f"no new host serves before {until - started:.1f} s: the old one, unheard, may until then"
 
 
 def step_text(step: Json, names: dict[str, str]) -> str:
@@ -190,6 +220,11 @@ class _Lines(_Silent):
             self._said_lost = True
 
 
+def lines_on_stderr() -> Callable[[Json], None]:
+    """Takes views of an operation as they come, and tells on stderr what is new in each."""
+    return _Lines().update
+
+
 class _Live(_Silent):
     """A picture that moves, on stderr: for terminals."""
 
@@ -230,6 +265,9 @@ def picture(operation: Json, now: float) -> Group:
         ("  " + text_of(operation.get("state")), state_style(str(operation.get("state")))),
         f"  {duration(seconds_between(operation.get('created_at'), ended))}  {money(operation.get('cost_usd'))}",
     )
+    strategies = operation_strategies(operation)
+    if strategies and operation.get("state") == "running":
+        head.append("\n" + "; ".join(filter(None, (strategies[-1], lease_text(operation)))), style="cyan")
     rentals = Table.grid(padding=(0, 2))
     for instance in sorted(operation.get("instances") or [], key=lambda i: i.get("intended_at") or 0.0):
         offer = instance.get("offer") or {}

@@ -11,11 +11,14 @@ from typing import Any, NoReturn
 import click
 
 from dumont.cli.commands.completing import completion
+from dumont.cli.commands.events import events
+from dumont.cli.commands.failover import failover
 from dumont.cli.commands.lifecycle import down, up
 from dumont.cli.commands.local import demo, local
 from dumont.cli.commands.machines import list_machines, logs, show
 from dumont.cli.commands.market import search
 from dumont.cli.commands.operations import operation, operations
+from dumont.cli.commands.routes import ssh_config, ssh_proxy
 from dumont.cli.commands.shell import run, ssh
 from dumont.cli.commands.snapshots import diff, restore, snapshot, snapshots
 from dumont.cli.errors import EXIT_CODES, FAILED, INTERRUPTED, CliError
@@ -88,8 +91,8 @@ def version(out: Cli) -> None:
 
 
 for _command in (
-    search, up, list_machines, show, ssh, run, logs, snapshot, snapshots, restore, diff, operations, operation, down,
-    local, demo, completion, version,
+    search, up, list_machines, show, ssh, run, logs, events, snapshot, snapshots, restore, diff, failover, operations,
+    operation, down, ssh_config, ssh_proxy, local, demo, completion, version,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -30,10 +30,14 @@ class Cli:
         self.as_json = as_json
         self._url = url
 
+    @property
+    def url(self) -> str:
+        """The API's base URL; raises `CliError` if what was given is none."""
+        return checked_url(self._url)
+
     def client(self, *, timeout_seconds: float = 30.0) -> Client:
         """A client of the API, to be used in a `with`."""
-        url = checked_url(self._url)
-        return Client(url, timeout_seconds=timeout_seconds)
+        return Client(self.url, timeout_seconds=timeout_seconds)
 
     def result(self, value: Json) -> None:
         """The machine-readable result; printed only with --json."""
@@ -116,9 +120,9 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def state_style(text: str) -> str:
     """The colour for a state's name; none for any other text."""
-    if text in ("running", "succeeded", "proven", "complete"):
+    if text in ("running", "succeeded", "proven", "complete", "alive", "healthy"):
         return "green"
-    if text in ("failed", "broken"):
+    if text in ("failed", "broken", "unhealthy", "no agent") or text.startswith("silent "):
         return "red"
     if text in (*MOVING, *NOT_QUITE):
         return "yellow"

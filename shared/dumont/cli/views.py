@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from dumont.cli.errors import Json
+from dumont.cli.health import health_text
 from dumont.cli.output import UNKNOWN, Cli, duration, moment, money, number, size, text_of
 
 OFFER_COLUMNS = (
     "gpu", ">vram", ">$/h", ">to finish", ">reliab.", ">down", ">up", ">disk", ">cuda", "region", "offer",
 )  # fmt: skip
-MACHINE_COLUMNS = ("name", "state", "gpu", "region", ">$/h", ">cost", "running for", "ssh")
+MACHINE_COLUMNS = ("name", "state", "health", "gpu", "region", ">$/h", ">cost", "running for", "ssh")
 OPERATION_COLUMNS = ("operation", "kind", "machine", "state", "phase", "started", ">took", ">cost")
 STEP_COLUMNS = ("step", "on", ">started", ">seconds", ">cost", "ok", "detail")
 SNAPSHOT_COLUMNS = ("snapshot", "machine", "state", "taken", ">files", ">size", ">sent", ">took", "remark")
@@ -63,6 +64,7 @@ def machine_row(machine: Json, now: float) -> list[str]:
     return [
         text_of(machine.get("name")),
         text_of(machine.get("state")),
+        health_text(machine),
         gpu_text(offer or machine.get("spec") or {}),
         text_of(offer.get("region")),
         money(machine.get("price_usd_per_hour")),
@@ -160,7 +162,7 @@ def snapshot_remark(snapshot: Json) -> str:
     remarks = [
         str(reason) if reason not in (None, "", "user") else "",
         "kept" if snapshot.get("keep") else "",
-        "read back" if snapshot.get("deep_verified_at") else "",
+        "read back" if snapshot.get("deep_verified_at") and not snapshot.get("problem") else "",
         f"{len(missing)} missing: {missing[0]}" if missing else "",
         str((snapshot.get("problem") or {}).get("detail") or ""),
     ]
@@ -220,6 +222,8 @@ def show_machine(cli: Cli, machine: Json, now: float) -> None:
             ("ssh", ssh_text(machine)),
             ("host key", text_of(machine.get("host_key"))),
             ("workspace", text_of(spec.get("workspace"))),
+            ("runs", text_of(spec.get("run"))),
+            ("failover", "off: it is not moved by itself" if spec.get("failover") == "off" else ""),
             ("price", money(machine.get("price_usd_per_hour")) + "/h" if machine.get("price_usd_per_hour") else ""),
             ("cost so far", money(machine.get("cost_usd"))),
             ("budget", f"{money(budget, 2)}: reaching it destroys the machine" if budget else ""),

@@ -9,7 +9,9 @@ from dumont.domain.records import Problem
 
 
 class Search(msgspec.Struct, frozen=True):
-    """Ask every market for offers."""
+    """Ask every market for offers; not in these regions, if there are others."""
+
+    avoid_regions: tuple[str, ...] = ()
 
 
 class Rent(msgspec.Struct, frozen=True):
@@ -88,6 +90,64 @@ class Abandon(msgspec.Struct, frozen=True):
     """Another operation took the machine over: end, and leave its instances to that one."""
 
 
+class Confirm(msgspec.Struct, frozen=True):
+    """Look at a suspect from every side, and write down what was seen."""
+
+
+class RestartAgent(msgspec.Struct, frozen=True):
+    """Start the agent of a host that answers and is silent."""
+
+    instance_id: str
+
+
+class Fence(msgspec.Struct, frozen=True):
+    """Raise the epoch: from here on the suspect does not serve, and a replacement may."""
+
+    why: str
+
+
+class Try(msgspec.Struct, frozen=True):
+    """Go on with this strategy."""
+
+    strategy: str
+
+
+class Look(msgspec.Struct, frozen=True):
+    """Ask the provider how a lost instance is."""
+
+    instance_id: str
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Start a stopped instance, whose disk holds what no snapshot has."""
+
+    instance_id: str
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Stop an instance, and whatever start of it is still queued: it must not bill later unseen."""
+
+    instance_id: str
+
+
+class TakeBack(msgspec.Struct, frozen=True):
+    """A lost host has come back before its replacement served: let it serve again."""
+
+    instance_id: str
+
+
+class Dismiss(msgspec.Struct, frozen=True):
+    """Let an instance go: it is to be destroyed, until the provider says that it is gone."""
+
+    instance_id: str
+
+
+class Restore(msgspec.Struct, frozen=True):
+    """Bring the snapshot onto a proven instance, or ask how far that is."""
+
+    instance_id: str
+
+
 class Wait(msgspec.Struct, frozen=True):
     """Nothing to do until then: end the invocation, set the deadline."""
 
@@ -109,6 +169,16 @@ Action = (
     | PollEngine
     | VerifySnapshot
     | CollectGarbage
+    | Confirm
+    | RestartAgent
+    | Fence
+    | Try
+    | Look
+    | Start
+    | Stop
+    | TakeBack
+    | Restore
+    | Dismiss
     | Finish
     | Abandon
     | Wait

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.records import ApiKey, Instance, LedgerEntry, Machine, Operation, Record, Schedule
+from dumont.domain.reputation import HostRecord
+from dumont.domain.rest import SweepRest
+from dumont.domain.routing import Route
 from dumont.domain.snapshots import Collected, Snapshot
 
 RECORDS: tuple[type[Record], ...] = (
@@ -14,4 +18,8 @@ RECORDS: tuple[type[Record], ...] = (
     Schedule,
     Snapshot,
     Collected,
+    Heartbeat,
+    HostRecord,
+    Route,
+    SweepRest,
 )

@@ -201,3 +201,26 @@ class BlobTooLarge(BlobError):
 
 class BlobDamaged(BlobError):
     """What came is not what the store says that it keeps: another length or checksum. Nothing of it was handed on."""
+
+
+# --- What a DNS provider or a scheduler can answer ----------------------------------------------------------------
+
+
+class DnsError(DumontError):
+    """A DNS provider did not do what was asked. The message carries no secret."""
+
+
+class DnsUnavailable(DnsError):
+    """No usable answer in time. **The outcome is unknown**; asking again does no harm."""
+
+
+class DnsRefused(DnsError):
+    """The provider refused our credentials, the zone, or the record itself. The same will be refused again."""
+
+
+class ScheduleError(DumontError):
+    """The scheduler did not do what was asked; `ScheduleUnavailable` where that is unknown."""
+
+
+class ScheduleUnavailable(ScheduleError):
+    """No answer in time. **The outcome is unknown**; asking again does no harm."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Protocol
 
 import msgspec
 from msgspec import Meta
 
 from dumont.domain import gpus
+from dumont.domain.beliefs import Belief
 
 HOURS_PER_MONTH = 720.0  # Vast.ai states storage per month of 720 hours (reference: "disk $/h = GB × cost / 720")
 
@@ -121,68 +123,118 @@ ASSUMED_RELIABILITY = 0.90  # of an offer that states none: worse than most that
 SETUP_HOURS = 75 / 3600  # boot and proof, billed before work begins (72.8 s boot measured on a real RTX 4090 rental)
 IMAGE_GB = 8.0  # a common PyTorch image, pulled at each boot: slow links make slow boots
 ASSUMED_DOWNLOAD_MBPS = 100.0  # of an offer that states none
+FAILED_START_HOURS = 240 / 3600
+"""What a rental that never proves itself costs in time and money: one that hangs was seen to take up to its time limit
+of 10 minutes, one whose host is broken says so within one."""
+
+
+class Reputation(Protocol):
+    """What we hold of hosts at one moment; `reputation.Known` makes it of our own records."""
+
+    now: float
+
+    def belief(self, offer: Offer) -> Belief:
+        """What is believed of the offer's host; of one that was never seen, what is true of most."""
+        ...
 
 
 class RankedOffer(msgspec.Struct, frozen=True, kw_only=True):
-    """An offer with what it is expected to cost for the whole job, in USD, all risks counted."""
+    """An offer with what it is expected to cost for the whole job, in USD, all risks counted. `blocked`: its machine
+    failed us lately, and is to be left alone for a while."""
 
     offer: Offer
     finish_usd: float
     price_usd_per_hour: float
+    blocked: bool = False
 
 
-def finish_cost_usd(offer: Offer, query: OfferQuery, *, reference_dlperf: float | None = None) -> float:
+def finish_cost_usd(
+    offer: Offer, query: OfferQuery, *, reference_dlperf: float | None = None, belief: Belief | None = None
+) -> float:
     """The expected cost in USD to finish a job of `query.job_hours` on this offer.
 
     The job takes `job_hours` on a GPU of `reference_dlperf` and proportionally less on a faster one; where either is
-    unknown it takes `job_hours`. The market's reliability r is read as the chance to get through one hour. With
+    unknown it takes `job_hours`.
+
+    With a `belief` of its host: its expected hours and deaths (`Belief.busy`); each start takes its boot; each start
+    that succeeds costs (1 − p) / p that do not, at `FAILED_START_HOURS`; each start, failed or not, pulls the image.
+
+    Without one, the market's word alone: its reliability r is read as the chance to get through one hour. With
     hazard h = −ln r per hour and no checkpoint within the job, the expected time to finish work w under restarts is
     (e^{hw} − 1)/h (Daly, 2006, with no checkpoint cost); each failure also pays the set-up again.
     """
-    reliability = min(max(offer.reliability if offer.reliability is not None else ASSUMED_RELIABILITY, 0.01), 0.999999)
-    hazard_per_hour = -math.log(reliability)
     speed = 1.0
     if reference_dlperf and offer.dlperf:
         speed = offer.dlperf / reference_dlperf
     work_hours = query.job_hours / speed
-    # Beyond an exponent of 50 the job never ends; a finite number keeps the order total.
-    busy_hours = math.expm1(min(hazard_per_hour * work_hours, 50.0)) / hazard_per_hour
-    failures = busy_hours * hazard_per_hour
-    pull_hours = IMAGE_GB * 8000 / (offer.download_mbps or ASSUMED_DOWNLOAD_MBPS) / 3600
-    hours = busy_hours + (1 + failures) * (SETUP_HOURS + pull_hours)
-    traffic_usd = (1 + failures) * IMAGE_GB * (offer.download_usd_per_gb or 0.0)
+    if belief is not None:
+        busy_hours, failures = belief.busy(work_hours)
+        rentals_per_start = belief.rentals_per_start()
+        start_hours = belief.boot_seconds / 3600 + (rentals_per_start - 1) * FAILED_START_HOURS
+    else:
+        hazard_per_hour = market_hazard_per_hour(offer)
+        # Beyond an exponent of 50 the job never ends; a finite number keeps the order total.
+        busy_hours = math.expm1(min(hazard_per_hour * work_hours, 50.0)) / hazard_per_hour
+        failures = busy_hours * hazard_per_hour
+        rentals_per_start = 1.0
+        start_hours = SETUP_HOURS + pull_hours(offer)
+    hours = busy_hours + (1 + failures) * start_hours
+    traffic_usd = (1 + failures) * rentals_per_start * IMAGE_GB * (offer.download_usd_per_gb or 0.0)
     return hours * offer.total_usd_per_hour(query.disk_gb) + traffic_usd
 
 
-def rank(offers: list[Offer], query: OfferQuery) -> list[RankedOffer]:
-    """The offers that pass the query, cheapest to finish first; ties by id, so that the order is always the same."""
+def market_hazard_per_hour(offer: Offer) -> float:
+    """Deaths an hour by the market's word: its reliability read as the chance to get through one hour."""
+    reliability = offer.reliability if offer.reliability is not None else ASSUMED_RELIABILITY
+    return -math.log(min(max(reliability, 0.01), 0.999999))
+
+
+def pull_hours(offer: Offer) -> float:
+    """How long its image takes to come, by the bandwidth that it offers."""
+    return IMAGE_GB * 8000 / (offer.download_mbps or ASSUMED_DOWNLOAD_MBPS) / 3600
+
+
+def rank(offers: Sequence[Offer], query: OfferQuery, *, reputation: Reputation | None = None) -> list[RankedOffer]:
+    """The offers that pass the query, cheapest to finish first; ties by id, so that the order is always the same.
+
+    With a reputation, offers whose machine is blocked at `reputation.now` come after all others.
+    """
     passing = [offer for offer in offers if matches(offer, query)]
     speeds = sorted(offer.dlperf for offer in passing if offer.dlperf)
     reference = speeds[len(speeds) // 2] if speeds else None
+    beliefs = [reputation.belief(offer) if reputation is not None else None for offer in passing]
     ranked = [
         RankedOffer(
             offer=offer,
-            finish_usd=finish_cost_usd(offer, query, reference_dlperf=reference),
+            finish_usd=finish_cost_usd(offer, query, reference_dlperf=reference, belief=belief),
             price_usd_per_hour=offer.total_usd_per_hour(query.disk_gb),
+            blocked=belief is not None and reputation is not None and belief.is_blocked(reputation.now),
         )
-        for offer in passing
+        for offer, belief in zip(passing, beliefs, strict=True)
     ]
-    return sorted(ranked, key=lambda r: (r.finish_usd, r.offer.provider, r.offer.id))
+    return sorted(ranked, key=lambda r: (r.blocked, r.finish_usd, r.offer.provider, r.offer.id))
 
 
-def pick_racers(ranked: list[RankedOffer], width: int, *, avoid_machines: frozenset[str] = frozenset()) -> list[Offer]:
+def pick_racers(
+    ranked: Sequence[RankedOffer], width: int, *, avoid_machines: frozenset[str] = frozenset()
+) -> list[Offer]:
     """The offers to race, best first, then the rest as reserves: hosts already tried last, one per host first.
 
     Racers on one host share its network and its fate, so a second offer of the same host comes after other hosts'.
+    A blocked machine is taken only where there is no other at all: better a bad host than none.
     """
     seen: set[str] = set()
     first: list[Offer] = []
     later: list[Offer] = []
+    blocked: list[Offer] = []
     for entry in ranked:
         offer = entry.offer
         if offer.machine_id is not None and offer.machine_id in avoid_machines:
             continue
+        if entry.blocked:
+            blocked.append(offer)
+            continue
         host = offer.host_id or offer.machine_id or offer.id
         (later if host in seen else first).append(offer)
         seen.add(host)
-    return (first + later)[: max(width * 4, width + 5)]
+    return (first + later or blocked)[: max(width * 4, width + 5)]

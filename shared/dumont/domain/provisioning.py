@@ -12,12 +12,22 @@ from dumont.domain.actions import (
     GiveUp,
     Prove,
     Rent,
+    Restore,
     Search,
     Survey,
     Wait,
     Win,
 )
-from dumont.domain.records import Instance, InstanceState, Machine, MachineSpec, Operation, Problem
+from dumont.domain.records import (
+    KEPT_DISK,
+    Instance,
+    InstanceState,
+    Machine,
+    MachineSpec,
+    Operation,
+    OperationKind,
+    Problem,
+)
 from dumont.domain.tending import clear, releasing_duty
 
 RACE = "race"
@@ -25,13 +35,37 @@ RELEASE = "release"
 GIVE_UP = "give_up"
 
 MAX_ROUNDS = 3
+MAX_ROUNDS_OF_A_FAILOVER = 12
+"""A machine that people rely on is searched for longer: rounds that found nothing are spaced out (`renting`)."""
 MAX_SEARCH_TRIES = 4
+RESTORE_SECONDS_MAX = 6 * 3600.0
 UNKNOWN_HOLDS_A_PLACE_SECONDS = 15.0
 """A create whose answer was lost keeps its place in the race this long; then the next offer runs too, so that one
 market error does not cost a whole settle time, and a broken market still does not start a launch storm."""
 NOTHING_BILLS = "Nothing that was rented for it is left billing."
 
 _CONTENDING = (InstanceState.INTENDED, InstanceState.CREATED, InstanceState.BOOTED, InstanceState.PROVEN)
+
+
+def max_rounds(op: Operation) -> int:
+    """How often an operation searches before it gives up."""
+    return MAX_ROUNDS_OF_A_FAILOVER if op.kind is OperationKind.FAILOVER else MAX_ROUNDS
+
+
+def avoid_regions(op: Operation, instances: Sequence[Instance]) -> tuple[str, ...]:
+    """Regions in which two hosts or more failed this operation, and none did better: a region may fail as a whole.
+
+    Given up again with the round after, since elsewhere may be worse.
+    """
+    if op.rounds % 2 == 0:
+        return ()
+    failed: dict[str, int] = {}
+    for instance in instances:
+        if instance.offer.region is None or instance.state is InstanceState.INTENDED:
+            continue
+        bad = instance.problem is not None and instance.problem.code != "lost_race"
+        failed[instance.offer.region] = failed.get(instance.offer.region, 0) + (1 if bad else -1000)
+    return tuple(sorted(region for region, count in failed.items() if count >= 2))
 
 
 def max_rentals(spec: MachineSpec) -> int:
@@ -42,6 +76,16 @@ def max_rentals(spec: MachineSpec) -> int:
 def total_seconds_max(spec: MachineSpec) -> float:
     """When a provision ends whatever happens: as if each round used up its boot and SSH time, and a minute more."""
     return MAX_ROUNDS * (spec.boot_timeout_seconds + spec.ssh_timeout_seconds) + 60.0
+
+
+def _began(op: Operation) -> float:
+    return op.tried_since or op.created_at
+
+
+def _ends_at(op: Operation, spec: MachineSpec, instances: Sequence[Instance]) -> float:
+    """When a race is over whatever happens; a restore under way, which may be of terabytes, has its own time."""
+    restoring = any(i.state is InstanceState.PROVEN and not is_ready(op, i) for i in instances)
+    return _began(op) + total_seconds_max(spec) + (RESTORE_SECONDS_MAX if restoring else 0.0)
 
 
 def contends(instance: Instance, now: float) -> bool:
@@ -68,26 +112,34 @@ def decide(op: Operation, machine: Machine | None, instances: Sequence[Instance]
         return Abandon()
     if op.phase == GIVE_UP:
         return clear(instances, now)
-    return _race(op, machine.spec, instances, now)
+    return race(op, machine.spec, instances, now)
 
 
-def _race(op: Operation, spec: MachineSpec, instances: Sequence[Instance], now: float) -> Action:
-    for instance in instances:
-        if instance.state is InstanceState.PROVEN:
-            return Win(instance.id)
+def is_ready(op: Operation, instance: Instance) -> bool:
+    """Whether an instance may serve: it proved itself, and its workspace is what it should be (invariant 5)."""
+    if instance.state is not InstanceState.PROVEN:
+        return False
+    return op.snapshot_id is None or instance.restored_snapshot_id in (op.snapshot_id, KEPT_DISK)
+
+
+def race(op: Operation, spec: MachineSpec, instances: Sequence[Instance], now: float, *, rents: bool = True) -> Action:
+    """The next action of a race; without `rents` only those race that are in it already."""
+    ready = [i for i in instances if is_ready(op, i)]
+    if ready and now >= op.serve_not_before:
+        return Win(ready[0].id)
     ended = _must_end(op, spec, instances, now)
     if ended is not None:
         return GiveUp(ended)
     contenders = [i for i in instances if contends(i, now)]
     rentals_left = max_rentals(spec) - sum(may_have_rented(i) for i in instances)
-    wants_more = len(contenders) < spec.race_width and bool(op.candidates) and rentals_left > 0
+    wants_more = rents and len(contenders) < spec.race_width and bool(op.candidates) and rentals_left > 0
     if wants_more and now >= op.not_before:
         return Rent(op.candidates[0])
     for instance in instances:
-        duty = _racing_duty(instance, now)
+        duty = _racing_duty(op, instance, now)
         if duty is not None:
             return duty
-    if not contenders and not wants_more:
+    if not contenders and not wants_more and rents:
         return _nobody_left(op, spec, instances, rentals_left, now)
     return _wait(op, spec, instances, wants_more, now)
 
@@ -103,17 +155,17 @@ def _must_end(op: Operation, spec: MachineSpec, instances: Sequence[Instance], n
             safe=NOTHING_BILLS,
             hint="raise the budget, or ask for a cheaper GPU",
         )
-    if now >= op.created_at + total_seconds_max(spec):
+    if now >= _ends_at(op, spec, instances):
         return Problem(
             code="timed_out",
-            detail=f"no machine proved itself within {total_seconds_max(spec):.0f} s{_reasons(instances)}",
+            detail=f"no machine was ready within {now - _began(op):.0f} s{_reasons(instances)}",
             safe=NOTHING_BILLS,
             hint="try again, or widen the search (--max-price, --region, another --gpu)",
         )
     return None
 
 
-def _racing_duty(instance: Instance, now: float) -> Action | None:
+def _racing_duty(op: Operation, instance: Instance, now: float) -> Action | None:
     if now < instance.next_check_at:
         return None
     if instance.state is InstanceState.INTENDED:
@@ -122,6 +174,8 @@ def _racing_duty(instance: Instance, now: float) -> Action | None:
         return Survey(instance.provider) if instance.keys_attached else AttachKeys(instance.id)
     if instance.state is InstanceState.BOOTED:
         return Prove(instance.id) if instance.keys_attached else AttachKeys(instance.id)
+    if instance.state is InstanceState.PROVEN and not is_ready(op, instance):
+        return Restore(instance.id)
     return releasing_duty(instance, now)
 
 
@@ -129,7 +183,7 @@ def _nobody_left(
     op: Operation, spec: MachineSpec, instances: Sequence[Instance], rentals_left: int, now: float
 ) -> Action:
     """Nobody races and nobody can join: search again with what was learned, or say that it cannot be done."""
-    if op.rounds < MAX_ROUNDS and rentals_left > 0:
+    if op.rounds < max_rounds(op) and rentals_left > 0:
         if op.tries > MAX_SEARCH_TRIES:
             return GiveUp(
                 Problem(
@@ -139,7 +193,11 @@ def _nobody_left(
                     hint="try again in a few minutes; `dumont search` shows whether the market answers",
                 )
             )
-        return Search() if now >= op.not_before else Wait(_next_check(op, spec, instances, now, op.not_before))
+        return (
+            Search(avoid_regions(op, instances))
+            if now >= op.not_before
+            else Wait(_next_check(op, spec, instances, now, op.not_before))
+        )
     return GiveUp(
         Problem(
             code="no_machine_proved",
@@ -159,7 +217,8 @@ def _next_check(
 ) -> float:
     times = [i.next_check_at for i in instances if i.state is not InstanceState.GONE]
     times += [i.intended_at + UNKNOWN_HOLDS_A_PLACE_SECONDS for i in instances if contends(i, now)]
-    times.append(op.created_at + total_seconds_max(spec))
+    times.append(_ends_at(op, spec, instances))
+    times.append(op.serve_not_before)
     budget = costs.budget_deadline(list(instances), spec.budget_usd, now)
     times += [t for t in (also, budget) if t is not None]
     # Never in the past: a wait that is over at once would turn a defect here into a busy loop that bills.

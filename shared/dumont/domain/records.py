@@ -7,12 +7,14 @@ code read what an earlier one wrote.
 from __future__ import annotations
 
 import enum
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import msgspec
-from msgspec import Meta
 
-from dumont.domain.offers import Offer, OfferQuery, Positive, PositiveInt, Share
+from dumont.domain.evidence import Evidence
+from dumont.domain.offers import Offer
+from dumont.domain.specs import MachineSpec as MachineSpec
+from dumont.domain.specs import PublicKey as PublicKey
 
 SHARDS = 8
 """Deadlines are indexed with a shard: an index that only grows holds Firestore to 500 writes a second."""
@@ -53,54 +55,6 @@ class MachineState(enum.StrEnum):
     FAILED = "failed"
 
 
-PublicKey = Annotated[str, Meta(min_length=16, max_length=4096)]
-
-
-class MachineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a user asks for. The price counts GPU and disk together, before bandwidth."""
-
-    gpu: str | None = None
-    gpu_count: PositiveInt = 1
-    min_vram_gib: Annotated[float, Meta(ge=0, le=100_000)] | None = None
-    max_price_usd_per_hour: Positive | None = None
-    min_reliability: Share | None = 0.95
-    min_download_mbps: Annotated[float, Meta(ge=0, le=1e6)] | None = None
-    min_cuda: Annotated[float, Meta(ge=0, le=1000)] | None = None
-    region: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
-    verified_only: bool = True
-    interruptible: bool = False
-    disk_gb: Annotated[float, Meta(ge=8, le=10_000)] = 20.0
-    image: Annotated[str, Meta(min_length=1, max_length=1024)] = "pytorch/pytorch:latest"
-    workspace: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./-]{1,256}$")] = "workspace"
-    race_width: Annotated[int, Meta(ge=1, le=5)] = 3
-    snapshot_every_minutes: Annotated[float, Meta(ge=1, le=100_000)] | None = None
-    boot_timeout_seconds: Annotated[float, Meta(ge=1, le=7200)] = 600.0
-    ssh_timeout_seconds: Annotated[float, Meta(ge=1, le=3600)] = 120.0
-    """How long after the provider says "running" SSH may take; 12.4 s was seen usual, 47 s now and then."""
-    job_hours: Annotated[float, Meta(gt=0, le=8760)] = 1.0
-    budget_usd: Positive | None = None
-    """A hard cap on what this machine may spend; when it is reached the machine is destroyed, workspace included."""
-    ssh_public_keys: Annotated[tuple[PublicKey, ...], Meta(max_length=8)] = ()
-
-    def query(self) -> OfferQuery:
-        """The filters that this machine's offers must pass."""
-        return OfferQuery(
-            gpu=self.gpu,
-            gpu_count=self.gpu_count,
-            min_vram_gib=self.min_vram_gib,
-            max_price_usd_per_hour=self.max_price_usd_per_hour,
-            min_reliability=self.min_reliability,
-            min_download_mbps=self.min_download_mbps,
-            min_cuda=self.min_cuda,
-            region=self.region,
-            verified_only=self.verified_only,
-            interruptible=self.interruptible,
-            disk_gb=self.disk_gb,
-            job_hours=self.job_hours,
-            limit=200,
-        )
-
-
 class SshEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where SSH answers. `user` is root on every rented container."""
 
@@ -132,6 +86,8 @@ class Machine(Record, frozen=True, kw_only=True):
     failure: Problem | None = None
     deadline: float | None = None
     """When the sweep must look at it again (its budget runs out); None where nothing is due."""
+    verify_after: float | None = None
+    """Before this, no deep verification is begun by policy; None: none was yet."""
     shard: int = 0
 
 
@@ -145,6 +101,7 @@ class InstanceState(enum.StrEnum):
     CREATED = "created"  # the provider gave it an id; it boots
     BOOTED = "booted"  # the provider says that it runs and where SSH should answer
     PROVEN = "proven"  # SSH, workspace, GPU and disk were tried, and are as offered
+    LOST = "lost"  # it backed a machine and was fenced: it is not to serve, and may hold what no snapshot has
     RELEASING = "releasing"  # to be destroyed, until the provider says that it is gone
     GONE = "gone"
 
@@ -182,6 +139,9 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return bool(self.checks) and all(check.ok for check in self.checks)
 
 
+KEPT_DISK = "disk"
+
+
 class Instance(Record, frozen=True, kw_only=True):
     """One rental at a provider, for one epoch of a machine; `id` is the unique label that it bears there."""
 
@@ -204,6 +164,27 @@ class Instance(Record, frozen=True, kw_only=True):
     outcome_unknown: bool = False
     """Whether a create call may have been made whose answer we never read: found again by its label."""
     keys_attached: bool = False
+    agent_sent: bool = False
+    """Whether its on-start script starts our agent: then it phones home, and is looked at seldom until it does."""
+    phoned_home_at: float | None = None
+    returned_at: float | None = None
+    """Of a lost one: when its agent was first heard again."""
+    stopped_at: float | None = None
+    """Of a lost one: when its agent, told that it is fenced, reported that the workload does not run."""
+    taken_back: int = 0
+    """How often it was lost and taken back."""
+    last_status: str = ""
+    """The provider's last word on a lost one (`InstanceStatus`, or "gone")."""
+    woken_at: float | None = None
+    """When it was last started again after a stop."""
+    up_at: float | None = None
+    """When the provider last said that it had come up."""
+    engine_run: str = ""
+    """The restore that runs on it before it may serve, and the storage key of that restore."""
+    store_key_id: str = ""
+    restores: int = 0
+    restored_snapshot_id: str | None = None
+    """The snapshot that its workspace holds; None: none. `KEPT_DISK` of one that was stopped and started again."""
     created_at: float | None = None
     seen_booting_at: float | None = None
     """When the provider last said that it does not run yet."""
@@ -229,6 +210,7 @@ class OperationKind(enum.StrEnum):
 
     PROVISION = "provision"
     DESTROY = "destroy"
+    FAILOVER = "failover"
     REAP = "reap"
     SNAPSHOT = "snapshot"
     RESTORE = "restore"
@@ -276,6 +258,8 @@ class Operation(Record, frozen=True, kw_only=True):
     request_id: str = ""
     discard: bool = False
     """The user said that the workspace may be lost (invariant 4)."""
+    snapshot_first: bool = False
+    """Destroy: what the workspace holds is saved first, and only a complete snapshot lets it go on."""
     snapshot_id: str | None = None
     other_snapshot_id: str | None = None
     result: dict[str, list[str]] = {}
@@ -290,6 +274,20 @@ class Operation(Record, frozen=True, kw_only=True):
     """The object store's key that was minted for this attempt; revoked at the end."""
     progress: dict[str, float] = {}
     """How far the engine is: files, bytes, bytes_sent."""
+    suspect_instance_id: str | None = None
+    """Failover: the instance that is, or may be, lost."""
+    suspected_at: float = 0.0
+    forced: bool = False
+    """Failover: a user wants it, whatever the evidence says."""
+    evidence: tuple[Evidence, ...] = ()
+    """Failover: what was seen of the suspect, the latest last."""
+    unrestorable: bool = False
+    """Failover: every snapshot is damaged; an empty workspace is not to be taken for the machine's."""
+    serve_not_before: float = 0.0
+    """Failover: until then the old host may still serve, since nobody has told it otherwise (invariant 1)."""
+    tried: tuple[str, ...] = ()
+    """Failover: the strategies that were tried, in their order; the last one is under way."""
+    tried_since: float = 0.0
     candidates: tuple[Offer, ...] = ()
     rounds: int = 0
     """How many searches were made, or how often the engine was started."""
@@ -301,6 +299,8 @@ class Operation(Record, frozen=True, kw_only=True):
     problem: Problem | None = None
     lease_owner: str | None = None
     lease_until: float = 0.0
+    nudged: bool = False
+    """A message came while an invocation held the lease: that one must look again before it lets go."""
     deadline: float | None = None
     shard: int = 0
     ended_at: float | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -14,12 +14,13 @@ from dumont.domain.actions import (
     CollectGarbage,
     Finish,
     GiveUp,
+    InspectWorkspace,
     PollEngine,
     StartEngine,
     VerifySnapshot,
     Wait,
 )
-from dumont.domain.records import Machine, MachineState, Operation, Problem, Record
+from dumont.domain.records import Machine, MachineState, Operation, OperationKind, Problem, Record
 
 
 class SnapshotState(enum.StrEnum):
@@ -64,11 +65,18 @@ class Snapshot(Record, frozen=True, kw_only=True):
     """Paths that could not be read, or changed while they were; at most 50 of them."""
     keep: bool = False
     problem: Problem | None = None
+    """Of a failed one: why. Of a verified one: what was found damaged when its content was read, and when."""
+    damaged_at: float | None = None
 
     @property
     def restorable(self) -> bool:
-        """Whether it was verified and is still there."""
+        """Whether it was verified and is still there. A damaged one counts: most of it may still be whole."""
         return self.state in (SnapshotState.COMPLETE, SnapshotState.INCOMPLETE)
+
+    @property
+    def good(self) -> bool:
+        """Whether it has all files, and nobody has found damage in it: what may stand for a workspace."""
+        return self.state is SnapshotState.COMPLETE and self.problem is None
 
 
 class Collected(Record, frozen=True, kw_only=True):
@@ -90,6 +98,20 @@ def epoch_prefix(machine: str, epoch: int) -> str:
     return f"{machine_prefix(machine)}{epoch}/"
 
 
+def newest_good(snapshots: Iterable[Snapshot]) -> Snapshot | None:
+    """The newest that is complete and not damaged."""
+    return max((s for s in snapshots if s.good), key=lambda s: s.created_at, default=None)
+
+
+def by_preference(snapshots: Iterable[Snapshot]) -> list[Snapshot]:
+    """Those that can be restored: whole ones before damaged, complete before incomplete, newer before older."""
+    return sorted(
+        (s for s in snapshots if s.restorable),
+        key=lambda s: (s.problem is None, s.state is SnapshotState.COMPLETE, s.created_at),
+        reverse=True,
+    )
+
+
 # --- Retention ----------------------------------------------------------------------------------------------------
 
 
@@ -104,12 +126,14 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 def let_go(snapshots: Sequence[Snapshot], policy: Retention) -> list[Snapshot]:
     """The snapshots that retention lets go, oldest first.
 
-    Never the newest complete one, never one that is kept by its user's word, never one that is being taken.
+    Never the newest good one (nor the newest complete one), never one that is kept by its user's word, never one that
+    is being taken.
     """
     newest_first = sorted((s for s in snapshots if s.restorable), key=lambda s: s.created_at, reverse=True)
     kept = {s.id for s in newest_first if s.keep} | {s.id for s in newest_first[: policy.last]}
     complete = [s for s in newest_first if s.state is SnapshotState.COMPLETE]
-    kept |= {s.id for s in complete[:1]}
+    good = newest_good(complete)
+    kept |= {s.id for s in complete[:1]} | ({good.id} if good is not None else set())
     for seconds, count in ((3600.0, policy.hourly), (86400.0, policy.daily)):
         newest_of: dict[int, str] = {}
         for snapshot in newest_first:
@@ -121,12 +145,32 @@ def let_go(snapshots: Sequence[Snapshot], policy: Retention) -> list[Snapshot]:
 
 def due_at(machine: Machine, taken: Sequence[Snapshot]) -> float | None:
     """When the machine's policy wants its next snapshot: so long after the last one was begun, in this epoch, as the
-    spec says; a failed one counts, so that what cannot succeed is not tried each moment. None without a policy."""
+    spec says; a failed one counts, so that what cannot succeed is not tried each moment. At once where its newest
+    complete one was found damaged and none was begun since. None without a policy."""
     every_minutes = machine.spec.snapshot_every_minutes
     if every_minutes is None or machine.running_since is None:
         return None
+    newest = max((s for s in taken if s.state is SnapshotState.COMPLETE), key=lambda s: s.created_at, default=None)
     begun = [s.created_at for s in taken if s.epoch == machine.epoch]
+    if newest is not None and newest.damaged_at is not None and max(begun, default=0.0) <= newest.damaged_at:
+        return newest.damaged_at
     return max([machine.running_since, *begun]) + every_minutes * 60.0
+
+
+VERIFY_AGAIN_SECONDS = 86400.0
+"""A deep verification that was begun and came to no answer is tried again after this."""
+
+
+def verify_due_at(machine: Machine, taken: Sequence[Snapshot]) -> float | None:
+    """When the machine's policy wants its newest good snapshot read back; None without a policy or such a snapshot."""
+    every_days = machine.spec.verify_every_days
+    if machine.spec.snapshot_every_minutes is None or every_days is None or machine.running_since is None:
+        return None
+    if newest_good(taken) is None:
+        return None
+    if machine.verify_after is not None:
+        return machine.verify_after
+    return machine.running_since + every_days * 86400.0
 
 
 def garbage(
@@ -149,7 +193,23 @@ def garbage(
 ENGINE_SECONDS_MAX = 6 * 3600.0
 UNREACHABLE_SECONDS_MAX = 300.0
 MAX_ATTEMPTS = 3
-STARTING, RUNNING, VERIFYING, COLLECTING, DONE = "start", "running", "verify", "collect", "done"
+LOOKING = "look"
+"""A restore looks whether its workspace is empty; if not, CHECK compares it with its snapshots."""
+CHECK, CHECKING = "check", "checking"
+STARTING, RUNNING = "start", "running"
+COPY, COPYING = "copy", "copying"
+"""A destroy takes a snapshot first."""
+VERIFYING, COLLECTING, DONE = "verify", "collect", "done"
+RUNS = {CHECK: CHECKING, STARTING: RUNNING, COPY: COPYING}
+"""Phase in which an engine is to be started → phase in which it runs."""
+START_OF = {running: start for start, running in RUNS.items()}
+
+
+def engine_action(op: Operation) -> str:
+    """What the engine on the host does for the operation in its present phase."""
+    if op.phase in (CHECK, CHECKING):
+        return "status"
+    return "snapshot" if op.kind is OperationKind.DESTROY else op.kind.value
 
 
 def decide(op: Operation, machine: Machine | None, now: float) -> Action:
@@ -160,12 +220,19 @@ def decide(op: Operation, machine: Machine | None, now: float) -> Action:
         return Finish()
     if machine.state is not MachineState.RUNNING or machine.instance_id is None:
         return GiveUp(Problem(code="not_running", detail=f"{machine.id} is {machine.state.value}"))
+    if op.phase == COLLECTING and now <= op.created_at + ENGINE_SECONDS_MAX:
+        return CollectGarbage()
+    return run_engine(op, machine.instance_id, now)
+
+
+def run_engine(op: Operation, instance_id: str, now: float) -> Action:
+    """What the engine's part of an operation does next, in whatever phase it is."""
     if now > op.created_at + ENGINE_SECONDS_MAX:
         return GiveUp(Problem(code="timed_out", detail=f"it was not done within {ENGINE_SECONDS_MAX / 3600:.0f} hours"))
-    if op.phase == COLLECTING:
-        return CollectGarbage()
     if now < op.not_before:
         return Wait(op.not_before)
     if op.phase == VERIFYING:
         return VerifySnapshot()
-    return PollEngine() if op.phase == RUNNING else StartEngine()
+    if op.phase in START_OF:
+        return PollEngine()
+    return StartEngine() if op.phase in RUNS else InspectWorkspace(instance_id)

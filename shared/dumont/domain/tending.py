@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from dumont.domain.actions import Action, Finish, Release, Survey, Wait
-from dumont.domain.records import Instance, InstanceState, MachineSpec, Problem
+from dumont.domain.records import KEPT_DISK, Instance, InstanceState, MachineSpec, Problem
 from dumont.domain.statuses import InstanceStatus, ProviderInstance
 
 SETTLE_SECONDS = 60.0
@@ -25,8 +25,11 @@ def backoff_seconds(tries: int, *, first: float = RELEASE_FIRST_SECONDS, most: f
     return float(min(most, first * 2.0 ** min(tries, 16)))
 
 
-def look_again_seconds(age_seconds: float) -> float:
-    """How long until the next look at a boot: often while boots usually end, then less so."""
+def look_again_seconds(age_seconds: float, *, calls: bool = False) -> float:
+    """How long until the next look at a boot: often while boots usually end, then less so; and seldom where the
+    instance calls by itself once it has booted."""
+    if calls:
+        return 10.0 if age_seconds < 180 else 20.0
     if age_seconds < 60:
         return 1.0  # Vast.ai bears one list call a second
     return 2.0 if age_seconds < 180 else 8.0
@@ -93,6 +96,30 @@ def never_was(instance: Instance, now: float, problem: Problem) -> Instance:
 
 
 def reject(instance: Instance, now: float, problem: Problem | None) -> Instance:
+    """An instance that does not do: to be released. But one whose disk holds what no snapshot has is put aside instead:
+    it is released only by who knows that nothing is lost with it (invariant 4)."""
+    if instance.restored_snapshot_id == KEPT_DISK and instance.state is not InstanceState.LOST:
+        return put_aside(instance, now, problem)
+    return dismiss(instance, now, problem)
+
+
+def put_aside(instance: Instance, now: float, problem: Problem | None) -> Instance:
+    """An instance that backed a machine and does not any more: it may come back, or hold what no snapshot has."""
+    if instance.state in (InstanceState.RELEASING, InstanceState.GONE):
+        return instance
+    return replace(
+        instance,
+        state=InstanceState.LOST,
+        problem=problem,
+        phoned_home_at=None,
+        returned_at=None,
+        stopped_at=None,
+        next_check_at=now,
+        tries=0,
+    )
+
+
+def dismiss(instance: Instance, now: float, problem: Problem | None) -> Instance:
     """An instance that is not wanted any more: to be released, until the provider says that it is gone."""
     if instance.state in (InstanceState.RELEASING, InstanceState.GONE):
         return instance
@@ -116,11 +143,19 @@ def looked_at(instance: Instance, seen: ProviderInstance, spec: MachineSpec, now
 
     A status that we cannot read proves nothing: only the boot's time limit ends the wait for it.
     """
-    created_at = instance.created_at if instance.created_at is not None else instance.intended_at
-    age_seconds = now - created_at
+    began_at = instance.woken_at or (instance.created_at if instance.created_at is not None else instance.intended_at)
+    age_seconds = now - began_at
     status, said = seen.status, f": {seen.status_message[:200]}" if seen.status_message else ""
     if status is InstanceStatus.RUNNING and seen.ssh is not None:
-        return replace(instance, state=InstanceState.BOOTED, booted_at=now, ssh=seen.ssh, next_check_at=now, tries=0)
+        return replace(
+            instance,
+            state=InstanceState.BOOTED,
+            booted_at=instance.booted_at or now,
+            up_at=now,
+            ssh=seen.ssh,
+            next_check_at=now,
+            tries=0,
+        )
     if status is InstanceStatus.BROKEN:
         return reject(instance, now, Problem(code="host_broken", detail=f"the host cannot start it{said}"))
     if status is InstanceStatus.OFFLINE:
@@ -133,7 +168,12 @@ def looked_at(instance: Instance, seen: ProviderInstance, spec: MachineSpec, now
             now,
             Problem(code="boot_timeout", detail=f"it did not boot within {spec.boot_timeout_seconds:.0f} s{said}"),
         )
-    return replace(instance, seen_booting_at=now, next_check_at=now + look_again_seconds(age_seconds))
+    return replace(
+        instance,
+        seen_booting_at=now if instance.booted_at is None else instance.seen_booting_at,
+        next_check_at=now
+        + look_again_seconds(age_seconds, calls=instance.agent_sent and instance.phoned_home_at is None),
+    )
 
 
 def vanished() -> Problem:

@@ -74,7 +74,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a function answers: something that msgspec can write as JSON."""
+    """What a function answers: something that msgspec can write as JSON, or bytes as they are."""
 
     body: Any
     status: int = 200
@@ -111,8 +111,16 @@ def invalid(error: msgspec.ValidationError) -> InvalidInput:
     return InvalidInput(what[:1].lower() + what[1:], field=where or None)
 
 
-def endpoint(*, methods: Mapping[str, Role]) -> Callable[[Handler], Callable[[Request], Response]]:
-    """Make an HTTP function of a handler: each method with the role that it needs."""
+ANYBODY = ApiKey(id="", name="anybody", role=Role.VIEWER, secret_sha256="", created_at=0.0)
+
+
+def endpoint(
+    *, methods: Mapping[str, Role], open_to_the_world: bool = False
+) -> Callable[[Handler], Callable[[Request], Response]]:
+    """Make an HTTP function of a handler: each method with the role that it needs.
+
+    With `open_to_the_world` no API key is asked for: the handler has a proof of its own, or nothing to hide.
+    """
 
     def wrap(handler: Handler) -> Callable[[Request], Response]:
         @functools.wraps(handler)
@@ -121,7 +129,7 @@ def endpoint(*, methods: Mapping[str, Role]) -> Callable[[Handler], Callable[[Re
             request_id = sent if _REQUEST_ID.fullmatch(sent) else f"req-{secrets.token_hex(10)}"
             token = logs.request_id.set(request_id)
             try:
-                response = _serve(request, request_id, handler, methods)
+                response = _serve(request, request_id, handler, methods, open_to_the_world)
             finally:
                 logs.request_id.reset(token)
             response.headers["X-Request-Id"] = request_id
@@ -134,7 +142,9 @@ def endpoint(*, methods: Mapping[str, Role]) -> Callable[[Handler], Callable[[Re
     return wrap
 
 
-def _serve(request: Request, request_id: str, handler: Handler, methods: Mapping[str, Role]) -> Response:
+def _serve(
+    request: Request, request_id: str, handler: Handler, methods: Mapping[str, Role], open_to_the_world: bool
+) -> Response:
     origin = request.headers.get("Origin")
     allowed_origin: str | None = None
     try:
@@ -147,10 +157,15 @@ def _serve(request: Request, request_id: str, handler: Handler, methods: Mapping
         if request.method not in methods:
             raise MethodNotAllowed(f"{request.method} is not answered here", hint=f"use {' or '.join(methods)}")
         ports = wiring.ports()
-        key = keys.authenticate(ports.store, _presented(request))
-        keys.authorise(key, methods[request.method])
+        key = ANYBODY
+        if not open_to_the_world:
+            key = keys.authenticate(ports.store, presented(request))
+            keys.authorise(key, methods[request.method])
         answer = handler(Call(request=request, ports=ports, key=key, request_id=request_id))
-        response = _json(answer.body, answer.status, "application/json")
+        if isinstance(answer.body, bytes):
+            response = Response(answer.body, status=answer.status, content_type="application/octet-stream")
+        else:
+            response = _json(answer.body, answer.status, "application/json")
         response.headers.extend(answer.headers)
     except Exception as error:  # the edge: whatever it is, the caller gets a document and the log the rest
         document = document_of(error)
@@ -164,7 +179,8 @@ def _serve(request: Request, request_id: str, handler: Handler, methods: Mapping
         if document.status == 405:
             response.headers["Allow"] = ", ".join(methods)
     else:
-        log.info(
+        log.log(
+            logging.DEBUG if open_to_the_world else logging.INFO,  # heartbeats are many, and each the same
             "answered",
             extra={"method": request.method, "path": request.path, "status": answer.status, "caller": key.name},
         )
@@ -174,7 +190,8 @@ def _serve(request: Request, request_id: str, handler: Handler, methods: Mapping
     return response
 
 
-def _presented(request: Request) -> str | None:
+def presented(request: Request) -> str | None:
+    """The secret that a request brings with it."""
     # First: where Google's front door checks callers (Cloud Scheduler's), `Authorization` holds Google's own token.
     named = request.headers.get("X-Api-Key")
     if named is not None:

@@ -14,7 +14,15 @@ from dumont.edge.http import Call, decode, invalid
 
 
 class DestroyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The machine to destroy; `discard` says that its workspace may be lost."""
+    """The machine to destroy; `discard` says that its workspace may be lost, `snapshot` that it is saved first."""
+
+    name: str
+    discard: bool = False
+    snapshot: bool = False
+
+
+class FailoverRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The machine to move; `discard` says that what no snapshot has may be lost with its old host."""
 
     name: str
     discard: bool = False
@@ -42,7 +50,7 @@ class ListOperations(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class SweepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long to sweep (Cloud Scheduler's finest interval is a minute), and how often."""
 
-    seconds: Annotated[float, Meta(ge=0, le=110)] = 55.0
+    seconds: Annotated[float, Meta(ge=0, le=110)] = 58.0
     every_seconds: Annotated[float, Meta(ge=0.1, le=60)] = 3.0
 
 
@@ -71,13 +79,14 @@ class ListSnapshots(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class RestoreRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The machine to restore into; which snapshot (None: the newest complete one), which path of it (empty: all), and
-    whether to go on with the one before if it is damaged."""
+    """The machine to restore into; which snapshot (None: the newest good one), which path of it (empty: all), whether
+    to go on with the one before if it is damaged, and whether what is there and in no snapshot may be lost."""
 
     name: str
     snapshot: Annotated[str, Meta(max_length=64)] | None = None
     path: Annotated[str, Meta(max_length=4096)] = ""
     fall_back: bool = False
+    discard: bool = False
 
 
 def read_provision(call: Call) -> tuple[str, MachineSpec]:

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from dumont.domain import costs
-from dumont.domain.records import Instance, Step
+from dumont.domain.heartbeats import Heartbeat
+from dumont.domain.records import Instance, Machine, Step
 from dumont.domain.snapshots import Snapshot
 from dumont.operations.look import MachineSeen, OperationSeen
 
@@ -56,8 +57,40 @@ def machine(seen: MachineSeen) -> dict[str, Any]:
         view["price_usd_per_hour"] = usd(current.offer.total_usd_per_hour(current.disk_gb))
         if current.proof is not None:
             view["proof"] = msgspec.to_builtins(current.proof)
+    if seen.machine.ssh is not None:
+        view["route"] = route(seen.machine)
+    if seen.heartbeat is not None:
+        view["heartbeat"] = heartbeat(seen.heartbeat, seen.now)
     view["cost_usd"] = usd(seen.cost.total_usd)
     return {"name": seen.machine.id} | view
+
+
+def heartbeat(beat: Heartbeat, now: float) -> dict[str, Any]:
+    """What an agent last said of itself and its host, and how long ago. What it does not know is left out."""
+    return {
+        "received_at": beat.received_at,
+        "age_seconds": round(max(0.0, now - beat.received_at), 3),
+        "sequence": beat.sequence,
+        "workload": _known(beat.workload) | {"state": beat.workload.state, "restarts": beat.workload.restarts},
+        "readings": _known(beat.readings),
+        "agent": _known(beat.agent),
+    }
+
+
+def _known(part: msgspec.Struct) -> dict[str, Any]:
+    return {field: value for field, value in msgspec.to_builtins(part).items() if value is not None}
+
+
+def route(machine: Machine) -> dict[str, Any]:
+    """Where a machine's name leads now; without `ssh` nowhere, and `state` says whether that will change."""
+    view = {"machine": machine.id, "epoch": machine.epoch, "state": machine.state.value}
+    if machine.ssh is not None:
+        view |= {
+            "ssh": msgspec.to_builtins(machine.ssh),
+            "host_key": machine.host_key,
+            "instance_id": machine.instance_id,
+        }
+    return {k: v for k, v in view.items() if v is not None} | {"updated_at": machine.updated_at}
 
 
 def machine_with_instances(seen: MachineSeen) -> dict[str, Any]:

@@ -59,6 +59,8 @@ def build(chosen: Settings) -> Ports:
         make_blobs=functools.cache(lambda: _blobs(chosen)),
         data_key=lambda machine: _data_key(chosen, machine),
         engine=_engine,
+        public_url=chosen.public_url,
+        agent_secret=functools.cache(lambda: _derived(chosen, b"dumont agent tokens")),
     )
 
 
@@ -150,14 +152,19 @@ def _blobs(chosen: Settings) -> Blobs:
 
 
 def _data_key(chosen: Settings, machine: str) -> bytes:
-    """Each machine's own key, made from the deployment's master key and stored nowhere. A host that has one learns
-    nothing of the others: HMAC-SHA256 is a PRF (as in HKDF-Expand, RFC 5869, with one block)."""
+    """Each machine's own key, stored nowhere. A host that has one learns nothing of the others."""
+    return _derived(chosen, b"dumont data key\0" + machine.encode())
+
+
+def _derived(chosen: Settings, purpose: bytes) -> bytes:
+    """A key for one purpose, made from the deployment's master key: HMAC-SHA256 is a PRF (as in HKDF-Expand, RFC 5869,
+    with one block)."""
     text = chosen.data_master_key or _secret_file(chosen.data_master_key_file, "the data master key")
     if len(text) < 32:
         raise InvalidInput(
-            "the key that snapshots are encrypted with is missing or short", field="DUMONT_DATA_MASTER_KEY"
+            "the master key that others are made from is missing or short", field="DUMONT_DATA_MASTER_KEY"
         )
-    return hmac.new(text.encode(), b"dumont data key\0" + machine.encode(), "sha256").digest()
+    return hmac.new(text.encode(), purpose, "sha256").digest()
 
 
 def _engine() -> EngineFiles:

@@ -92,6 +92,8 @@ def _start(
     from dumont.local.host import FunctionHost, functions_folder
 
     base = f"http://127.0.0.1:{port}"
+    if not real:  # a rented host cannot reach this one, unless its user says at which address
+        os.environ.setdefault("DUMONT_PUBLIC_URL", base)
     routes: dict[str, str] = {}
     dispatcher = Dispatcher(routes, SystemClock(), project=PROJECT, concurrency=8)
     stack.callback(dispatcher.close)
@@ -119,7 +121,9 @@ def _start(
     key = keys.make(ports.store, SystemIds(), SystemClock(), name="local", role=Role.ADMIN)
     credentials.write_key(url, key)
     stack.callback(credentials.remove_key, url)
-    scheduler = Scheduler(f"{base}/heartbeat-check", key, every_seconds=SWEEP_EVERY_SECONDS)
+    scheduler = Scheduler(
+        f"{base}/heartbeat-check", key, every_seconds=float(os.environ.get("DUMONT_SWEEP_SECONDS", SWEEP_EVERY_SECONDS))
+    )
     scheduler.start()
     stack.callback(scheduler.close)
     _say(f"functions  {url}/<function>")

@@ -14,7 +14,9 @@ from msgspec.structs import replace
 
 from dumont.domain.costs import ledger_entries
 from dumont.domain.errors import DumontError
+from dumont.domain.host_events import events_between
 from dumont.domain.records import Instance, InstanceState, Machine, Operation, Step
+from dumont.operations.reputations import note
 from dumont.ports import CALL_SECONDS_MAX, Ports, Transaction
 
 LEASE_SECONDS = 60.0
@@ -50,8 +52,11 @@ class Invocation:
             if op is None or not op.open:
                 return None
             if op.lease_owner not in (None, self.owner) and op.lease_until > now:
+                # What the message was about may have come after the holder last looked: it shall look again.
+                if not op.nudged:
+                    tx.put(replace(op, nudged=True))
                 return None
-            claimed = self._held(op, now)
+            claimed = self._held(replace(op, nudged=False), now)
             tx.put(claimed)
             return claimed
 
@@ -98,6 +103,7 @@ class Invocation:
                 if after == before:
                     continue
                 tx.put(after)
+                note(tx, after.offer, events_between(before, after, now), now)
                 if op is not None:
                     steps += steps_between(before, after, op, now)
                 if after.state is InstanceState.GONE:
@@ -110,14 +116,21 @@ class Invocation:
         if not self.ports.store.transact(work):
             raise LeaseLostError(self.operation_id)
 
-    def let_go(self, until: float) -> None:
-        """Give the lease back and wait until then; the sweep wakes the operation if no message does."""
+    def let_go(self, until: float, *, unless_nudged: bool = False) -> bool:
+        """Give the lease back and wait until then; the sweep wakes the operation if no message does.
 
-        def work(tx: Transaction) -> None:
+        With `unless_nudged`: keep it and answer False if a message came meanwhile. Raises `LeaseLostError`.
+        """
+
+        def work(tx: Transaction) -> bool:
             op = self._mine(tx)
-            tx.put(replace(op, lease_owner=None, lease_until=0.0, deadline=until))
+            if op.nudged and unless_nudged:
+                tx.put(self._held(replace(op, nudged=False), self.now()))
+                return False
+            tx.put(replace(op, lease_owner=None, lease_until=0.0, deadline=until, nudged=False))
+            return True
 
-        self.ports.store.transact(work)
+        return self.ports.store.transact(work)
 
     def _mine(self, tx: Transaction) -> Operation:
         op = tx.get(Operation, self.operation_id)
@@ -143,7 +156,14 @@ def steps_between(before: Instance, after: Instance, op: Operation, now: float) 
         ok = after.state is InstanceState.BOOTED
         said = detail if not ok else f"{after.offer.gpu} in {after.offer.region or 'a region not named'}"
         steps.append(
-            Step(name="boot", started_at=before.created_at, ended_at=now, ok=ok, instance_id=after.id, detail=said)
+            Step(
+                name="boot",
+                started_at=before.woken_at or before.created_at,
+                ended_at=now,
+                ok=ok,
+                instance_id=after.id,
+                detail=said,
+            )
         )
     if after.state is InstanceState.GONE and before.provider_instance_id is not None:
         name = "destroy" if op.kind.value == "destroy" else "release"

@@ -10,11 +10,15 @@ from msgspec.structs import replace
 from dumont import queries
 from dumont.domain import costs, gpus
 from dumont.domain.errors import InvalidInput, NotFound, ProviderError, Unknown
+from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.names import check_machine_name
 from dumont.domain.offers import OfferQuery, RankedOffer, rank
 from dumont.domain.records import Instance, Machine, MachineState, Operation
 from dumont.domain.snapshots import Snapshot, SnapshotState
 from dumont.ports import Ports
+
+_NO_TIME_IS_LATER = 1e15
+_LEAD_NOWHERE = (MachineState.DESTROYING, MachineState.DESTROYED, MachineState.FAILED)
 
 
 class MarketUnavailableError(ProviderError):
@@ -38,6 +42,8 @@ class MachineSeen(msgspec.Struct, frozen=True, kw_only=True):
     instances: list[Instance]
     cost: costs.Cost
     now: float
+    heartbeat: Heartbeat | None = None
+    """The last word of the instance that backs it now; None: its agent was never heard."""
 
     @property
     def current(self) -> Instance | None:
@@ -87,7 +93,14 @@ def machines(ports: Ports, *, destroyed_too: bool = False) -> list[MachineSeen]:
     for names in _batches(list(ever)):
         for instance in ports.store.find(Instance, queries.instances_ever_of_machines(names)):
             ever[instance.machine].append(instance)
-    return [_seen(m, ever[m.id], ports.clock.now()) for m in shown]
+    heard = _heard_of_serving(ports) if any(m.instance_id for m in shown) else {}
+    return [_seen(m, ever[m.id], heard.get(m.instance_id or ""), ports.clock.now()) for m in shown]
+
+
+def _heard_of_serving(ports: Ports) -> dict[str, Heartbeat]:
+    """The heartbeats of the instances that serve, by their ids. Only those have a deadline, so that one query on its
+    index finds them all."""
+    return {beat.id: beat for beat in ports.store.find(Heartbeat, queries.due(_NO_TIME_IS_LATER, limit=10_000))}
 
 
 def _batches(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -101,13 +114,37 @@ def machine(ports: Ports, name: str) -> MachineSeen:
     check_machine_name(name)
     found = ports.store.get(Machine, name)
     if found is None:
-        raise Unknown(f"there is no machine named {name}", field="name", hint="`dumont ls` shows those there are")
-    return _seen(found, ports.store.find(Instance, queries.instances_ever_of_machine(found.id)), ports.clock.now())
+        raise _no_machine(name)
+    beat = ports.store.get(Heartbeat, found.instance_id) if found.instance_id is not None else None
+    ever = ports.store.find(Instance, queries.instances_ever_of_machine(found.id))
+    return _seen(found, ever, beat, ports.clock.now())
 
 
-def _seen(found: Machine, ever: Sequence[Instance], now: float) -> MachineSeen:
+def _seen(found: Machine, ever: Sequence[Instance], beat: Heartbeat | None, now: float) -> MachineSeen:
+    # A negative sequence only holds a new instance's deadline: nothing was heard yet.
+    heard = beat if beat is not None and beat.sequence >= 0 else None
     of_this_life = sorted((i for i in ever if i.intended_at >= found.created_at), key=lambda i: (i.intended_at, i.id))
-    return MachineSeen(machine=found, instances=of_this_life, cost=costs.total(of_this_life, now), now=now)
+    return MachineSeen(
+        machine=found, instances=of_this_life, cost=costs.total(of_this_life, now), now=now, heartbeat=heard
+    )
+
+
+def routes(ports: Ports) -> list[Machine]:
+    """The machines whose names lead somewhere, or will again by themselves, oldest first. A machine's route is part of
+    it: it changes in the transaction that makes its epoch serve."""
+    return [m for m in ports.store.find(Machine, queries.all_machines()) if m.state not in _LEAD_NOWHERE]
+
+
+def route(ports: Ports, name: str) -> Machine:
+    """The machine that a name leads to, wherever that is now. Raises `Unknown`."""
+    found = ports.store.get(Machine, check_machine_name(name))
+    if found is None:
+        raise _no_machine(name)
+    return found
+
+
+def _no_machine(name: str) -> Unknown:
+    return Unknown(f"there is no machine named {name}", field="name", hint="`dumont ls` shows those there are")
 
 
 def logs(ports: Ports, name: str, *, tail: int) -> list[str]:

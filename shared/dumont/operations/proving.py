@@ -31,7 +31,7 @@ def prove_instance(invocation: Invocation, machine: Machine, instance: Instance)
 def _no_shell(instance: Instance, spec: MachineSpec, now: float, error: ShellError) -> Instance:
     if instance.state is not InstanceState.BOOTED:
         return instance
-    since = instance.booted_at if instance.booted_at is not None else now
+    since = instance.up_at if instance.up_at is not None else now
     if isinstance(error, HostKeyChanged) or now - since > spec.ssh_timeout_seconds:
         problem = Problem(
             code="ssh_dead", detail=f"it runs, and SSH let nobody in for {now - since:.0f} s: {error}"[:300]
@@ -55,7 +55,7 @@ def _steps_of_proof(instance: Instance, proof: Proof) -> tuple[Step, ...]:
     steps = []
     at = proof.started_at
     for check in proof.checks:
-        began = instance.booted_at if check.name == "ssh" and instance.booted_at is not None else at
+        began = instance.up_at if check.name == "ssh" and instance.up_at is not None else at
         at += check.seconds
         steps.append(
             Step(

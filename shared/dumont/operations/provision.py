@@ -17,6 +17,7 @@ from dumont.domain.actions import (
     Prove,
     Release,
     Rent,
+    Restore,
     Search,
     Survey,
     Win,
@@ -28,7 +29,6 @@ from dumont.domain.errors import (
 from dumont.domain.names import check_machine_name, shard_of
 from dumont.domain.records import (
     Instance,
-    InstanceState,
     Machine,
     MachineSpec,
     MachineState,
@@ -38,17 +38,16 @@ from dumont.domain.records import (
     Problem,
 )
 from dumont.domain.states import NAME_IS_FREE, check_transition
-from dumont.operations import tend
+from dumont.operations import routes, tend
+from dumont.operations.heartbeats import first_heartbeat
 from dumont.operations.invocation import Invocation
 from dumont.operations.proving import prove_instance
 from dumont.operations.renting import rent, search
-from dumont.operations.runner import Workflow, publish
+from dumont.operations.restoring import end_keys, restore
+from dumont.operations.runner import Workflow, new_operation, publish
 from dumont.ports import Ports, Transaction
 
 log = logging.getLogger(__name__)
-
-FIRST_DEADLINE_SECONDS = 5.0
-"""If the message that starts an operation is lost, the sweep starts it after this."""
 
 
 def check_spec(spec: MachineSpec) -> MachineSpec:
@@ -99,17 +98,14 @@ def request(
             operation_id=operation_id,
             shard=shard_of(name),
         )
-        op = Operation(
-            id=operation_id,
-            kind=OperationKind.PROVISION,
-            machine=name,
-            epoch=machine.epoch,
-            created_at=now,
-            updated_at=now,
+        op = new_operation(
+            operation_id,
+            OperationKind.PROVISION,
+            name,
+            machine.epoch,
+            now,
             requested_by=requested_by,
             request_id=request_id,
-            deadline=now + FIRST_DEADLINE_SECONDS,
-            shard=shard_of(operation_id),
         )
         tx.put(machine)
         tx.put(op)
@@ -130,7 +126,7 @@ def perform(
         return
     match action:
         case Search():
-            search(invocation, machine, instances)
+            search(invocation, op, machine, instances, action)
         case Rent():
             rent(invocation, op, machine, action)
         case AttachKeys():
@@ -141,11 +137,14 @@ def perform(
             prove_instance(invocation, machine, by_id[action.instance_id])
         case Win():
             _win(invocation, instances, action)
+        case Restore():
+            restore(invocation, op, machine, by_id[action.instance_id])
         case Release():
             tend.release(invocation, by_id[action.instance_id], action)
         case GiveUp():
             _give_up(invocation, instances, action.problem)
         case Finish():
+            end_keys(invocation.ports, op)
             _finish(invocation)
         case Abandon():
             _end(invocation, OperationState.SUPERSEDED)
@@ -166,29 +165,31 @@ def _win(invocation: Invocation, instances: Sequence[Instance], action: Win) -> 
         winner = tx.get(Instance, action.instance_id)
         if machine is None or machine.operation_id != op.id or machine.epoch != op.epoch:
             return op  # taken over: the next decision abandons
-        if winner is None or winner.state is not InstanceState.PROVEN:
+        if winner is None or not provisioning.is_ready(op, winner):
             return op
         now = invocation.now()
         fresh = [tx.get(Instance, i.id) for i in instances]
         books = [i for i in fresh if i is not None]
         for instance in books:
             if instance.id != winner.id and instance.open:
-                tx.put(tending.reject(instance, now, provisioning.LOST_RACE))
+                tx.put(tending.dismiss(instance, now, provisioning.LOST_RACE))
         check_transition(machine.state, MachineState.RUNNING)
-        tx.put(
-            replace(
-                machine,
-                state=MachineState.RUNNING,
-                instance_id=winner.id,
-                ssh=winner.ssh,
-                host_key=winner.host_key,
-                running_since=now,
-                updated_at=now,
-                operation_id=None,
-                failure=None,
-                deadline=_first_deadline(machine.spec, books, now),
-            )
+        tx.put(replace(winner, engine_run="", store_key_id=""))
+        first_heartbeat(tx, machine, winner, now)
+        running = replace(
+            machine,
+            state=MachineState.RUNNING,
+            instance_id=winner.id,
+            ssh=winner.ssh,
+            host_key=winner.host_key,
+            running_since=now,
+            updated_at=now,
+            operation_id=None,
+            failure=None,
+            deadline=_first_deadline(machine.spec, books, now),
         )
+        tx.put(running)
+        routes.point(tx, running, now)
         return replace(op, phase=provisioning.RELEASE, candidates=())
 
     invocation.apply(change)
@@ -208,7 +209,7 @@ def _give_up(invocation: Invocation, instances: Sequence[Instance], problem: Pro
         for known in instances:
             instance = tx.get(Instance, known.id)
             if instance is not None and instance.open:
-                tx.put(tending.reject(instance, now, Problem(code="given_up", detail="the provision was given up")))
+                tx.put(tending.dismiss(instance, now, Problem(code="given_up", detail="the provision was given up")))
         return replace(op, phase=provisioning.GIVE_UP, problem=op.problem or problem, candidates=())
 
     invocation.apply(change)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from dumont import queries
 from dumont.domain import reaping
 from dumont.domain.errors import ProviderError
-from dumont.domain.names import label_prefix, shard_of
+from dumont.domain.names import label_prefix
 from dumont.domain.records import (
     Instance,
     InstanceState,
@@ -18,8 +18,8 @@ from dumont.domain.records import (
     OperationKind,
     Problem,
 )
-from dumont.domain.tending import reject
-from dumont.operations.runner import publish
+from dumont.domain.tending import dismiss
+from dumont.operations.runner import new_operation, publish
 from dumont.ports import Ports, Provider, ProviderInstance, Transaction
 
 log = logging.getLogger(__name__)
@@ -51,18 +51,15 @@ def _books(ports: Ports) -> dict[str, Instance]:
 
 
 def _reap_operation(ports: Ports, machine: str, epoch: int, now: float) -> Operation:
-    operation_id = ports.ids.new("op")
-    return Operation(
-        id=operation_id,
-        kind=OperationKind.REAP,
-        machine=machine,
-        epoch=epoch,
-        phase="release",
-        created_at=now,
-        updated_at=now,
+    return new_operation(
+        ports.ids.new("op"),
+        OperationKind.REAP,
+        machine,
+        epoch,
+        now,
         requested_by=NOBODY,
-        deadline=now,
-        shard=shard_of(operation_id),
+        phase="release",
+        due_in_seconds=0.0,
     )
 
 
@@ -129,6 +126,6 @@ def _take_over(ports: Ports, tx: Transaction, instance_id: str) -> Operation | N
     log.error("instance without an operation found", extra={"instance": instance.id})
     op = _reap_operation(ports, instance.machine, instance.epoch, now)
     why = Problem(code="orphan", detail="no operation answered for it")
-    tx.put(replace(reject(instance, now, why), operation_id=op.id, next_check_at=now))
+    tx.put(replace(dismiss(instance, now, why), operation_id=op.id, next_check_at=now))
     tx.put(op)
     return op

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from dumont.domain import provisioning, tending
-from dumont.domain.actions import Rent
+from dumont.domain.actions import Rent, Search
 from dumont.domain.errors import (
     AuthError,
     BidTooLow,
@@ -19,8 +19,9 @@ from dumont.domain.errors import (
     ProviderError,
     RateLimited,
 )
+from dumont.domain.failover_offers import rank_for_failover
 from dumont.domain.names import instance_label
-from dumont.domain.offers import RankedOffer, pick_racers, rank
+from dumont.domain.offers import Offer, OfferQuery, RankedOffer, pick_racers, rank
 from dumont.domain.records import (
     Instance,
     InstanceState,
@@ -28,17 +29,23 @@ from dumont.domain.records import (
     MachineSpec,
     MachineState,
     Operation,
+    OperationKind,
     Problem,
     Step,
 )
+from dumont.domain.snapshots import Snapshot
 from dumont.domain.states import check_transition
+from dumont.operations import agents
 from dumont.operations.invocation import Invocation
+from dumont.operations.reputations import rank_by_reputation, reputation_of
 from dumont.ports import Rental, Transaction
 
 log = logging.getLogger(__name__)
 
 
-def search(invocation: Invocation, machine: Machine, instances: Sequence[Instance]) -> None:
+def search(
+    invocation: Invocation, op: Operation, machine: Machine, instances: Sequence[Instance], action: Search
+) -> None:
     """Ask every market, rank what passes, and keep the best as candidates; hosts already tried are left out."""
     began = invocation.now()
     query = machine.spec.query()
@@ -54,7 +61,7 @@ def search(invocation: Invocation, machine: Machine, instances: Sequence[Instanc
     if failure is not None and not offers:
         _search_failed(invocation, failure)
         return
-    ranked = rank(offers, query)
+    ranked = _ranked(invocation, op, offers, query, instances, action)
     tried = frozenset(i.offer.machine_id for i in instances if i.offer.machine_id is not None)
     racers = pick_racers(ranked, machine.spec.race_width, avoid_machines=tried)
     problem = (
@@ -74,18 +81,50 @@ def search(invocation: Invocation, machine: Machine, instances: Sequence[Instanc
         if fresh is not None and fresh.operation_id == op.id and fresh.state is MachineState.REQUESTED:
             check_transition(fresh.state, MachineState.PROVISIONING)
             tx.put(replace(fresh, state=MachineState.PROVISIONING, updated_at=invocation.now()))
+        failing_over = op.kind is OperationKind.FAILOVER
+        # A machine that people rely on waits for an offer, instead of failing because there is none just now.
+        again_at = invocation.now() + tending.backoff_seconds(op.rounds, first=5.0, most=120.0)
         return replace(
             op,
             phase=provisioning.RACE,
             candidates=tuple(racers),
             rounds=op.rounds + 1,
             tries=0,
-            not_before=0.0,
+            not_before=0.0 if racers or not failing_over else again_at,
             steps=(*op.steps, step),
-            problem=op.problem or problem,
+            problem=op.problem or (None if failing_over else problem),
         )
 
     invocation.apply(change)
+
+
+def _ranked(
+    invocation: Invocation,
+    op: Operation,
+    offers: Sequence[Offer],
+    query: OfferQuery,
+    instances: Sequence[Instance],
+    action: Search,
+) -> Sequence[RankedOffer]:
+    """The offers that pass, by what we know of their hosts; of a failover, by how soon they would serve as well."""
+    if op.kind is not OperationKind.FAILOVER:
+        return rank_by_reputation(invocation.ports, offers, query)
+    known = reputation_of(invocation.ports, offers)
+    if known is None:
+        return rank(offers, query)
+    snapshot = invocation.ports.store.get(Snapshot, op.snapshot_id or "")
+    lost = next((i for i in instances if i.id == op.suspect_instance_id), None)
+    failed = [i for i in instances if i.problem is not None and i.problem.code != "lost_race"]
+    return rank_for_failover(
+        offers,
+        query,
+        snapshot.bytes_total if snapshot is not None else 0,
+        known,
+        avoid_machines=frozenset({lost.offer.machine_id} if lost is not None and lost.offer.machine_id else ()),
+        avoid_hosts=frozenset(i.offer.host_id for i in failed if i.offer.host_id is not None),
+        avoid_regions=frozenset(action.avoid_regions),
+        near=lost.offer.region if lost is not None else None,
+    )
 
 
 def _search_failed(invocation: Invocation, error: ProviderError) -> None:
@@ -144,6 +183,7 @@ def rent(invocation: Invocation, op: Operation, machine: Machine, action: Rent) 
         disk_gb=spec.disk_gb,
         state=InstanceState.INTENDED,
         outcome_unknown=True,
+        agent_sent=bool(ports.public_url),
         intended_at=began,
         next_check_at=began,
     )
@@ -158,7 +198,13 @@ def rent(invocation: Invocation, op: Operation, machine: Machine, action: Rent) 
     if ports.store.get(Instance, label) is None:
         return
     bid = offer.gpu_usd_per_hour if spec.interruptible else None
-    rental = Rental(label=label, image=spec.image, disk_gb=spec.disk_gb, bid_usd_per_hour=bid)
+    rental = Rental(
+        label=label,
+        image=spec.image,
+        disk_gb=spec.disk_gb,
+        bid_usd_per_hour=bid,
+        on_start=agents.on_start(ports, machine.id, op.epoch, label, spec),
+    )
     try:
         provider_instance_id = ports.providers[offer.provider].create(offer, rental)
     except ProviderError as error:
@@ -204,7 +250,7 @@ def _rent_refused(
     if isinstance(error, BidTooLow) and error.provider_instance_id is not None:
         stray = error.provider_instance_id
         invocation.record(
-            {label: lambda i: tending.reject(_created(i, stray, now), now, problem)},
+            {label: lambda i: tending.dismiss(_created(i, stray, now), now, problem)},
             lambda o: replace(o, steps=(*o.steps, step)),
         )
         return

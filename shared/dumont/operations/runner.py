@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from dumont import queries
 from dumont.domain.actions import Action, Wait
 from dumont.domain.errors import BusUnavailable, StoreError
+from dumont.domain.names import shard_of
 from dumont.domain.records import Instance, Machine, Operation, OperationKind
 from dumont.operations.invocation import LEASE_SECONDS, Invocation, LeaseLostError
 from dumont.ports import Ports
@@ -19,9 +20,12 @@ log = logging.getLogger(__name__)
 INVOCATION_SECONDS = 40.0
 """An invocation starts no action after this; the operation goes on in the next one."""
 DEFECT_RETRY_SECONDS = 20.0
+FIRST_DEADLINE_SECONDS = 5.0
+"""If the message that starts an operation is lost, the sweep starts it after this."""
 
 TOPICS: Mapping[OperationKind, str] = {
     OperationKind.PROVISION: "dumont-provision",
+    OperationKind.FAILOVER: "dumont-failover",
     OperationKind.DESTROY: "dumont-destroy",
     OperationKind.REAP: "dumont-destroy",
     OperationKind.SNAPSHOT: "dumont-snapshot",
@@ -46,6 +50,37 @@ class Outcome(enum.StrEnum):
     WAITING = "waiting"
     ENDED = "ended"
     CONTINUES = "continues"  # out of time: a message was published to go on
+
+
+def new_operation(
+    operation_id: str,
+    kind: OperationKind,
+    machine: str,
+    epoch: int,
+    now: float,
+    *,
+    requested_by: str,
+    request_id: str = "",
+    phase: str = "start",
+    due_in_seconds: float = FIRST_DEADLINE_SECONDS,
+) -> Operation:
+    """An operation as it begins. What is peculiar to a kind is put in with `replace`.
+
+    The id is made before the transaction that writes it: a transaction that runs again must not make another.
+    """
+    return Operation(
+        id=operation_id,
+        kind=kind,
+        machine=machine,
+        epoch=epoch,
+        phase=phase,
+        created_at=now,
+        updated_at=now,
+        requested_by=requested_by,
+        request_id=request_id,
+        deadline=now + due_in_seconds,
+        shard=shard_of(operation_id),
+    )
 
 
 def publish(ports: Ports, operation: Operation) -> None:
@@ -104,7 +139,8 @@ def _go_on(invocation: Invocation, workflow: Workflow, stop_at: float) -> Outcom
         now = invocation.now()
         action = workflow.decide(op, machine, instances, now)
         if isinstance(action, Wait):
-            invocation.let_go(action.until)
+            if not invocation.let_go(action.until, unless_nudged=now < stop_at):
+                continue
             return Outcome.WAITING
         if now >= stop_at:
             invocation.let_go(now)

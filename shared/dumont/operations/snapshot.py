@@ -15,12 +15,13 @@ from dumont.domain.actions import (
     CollectGarbage,
     Finish,
     GiveUp,
+    InspectWorkspace,
     PollEngine,
     StartEngine,
     VerifySnapshot,
 )
-from dumont.domain.errors import Conflict, Unknown
-from dumont.domain.names import check_machine_name, shard_of
+from dumont.domain.errors import Conflict, InvalidInput, Unknown
+from dumont.domain.names import check_machine_name
 from dumont.domain.records import (
     Instance,
     Machine,
@@ -30,11 +31,10 @@ from dumont.domain.records import (
     OperationState,
 )
 from dumont.domain.snapshots import Snapshot, SnapshotState
-from dumont.operations import engine_runs, look
+from dumont.operations import engine_runs, look, unsaved_work
 from dumont.operations.collection import collect
 from dumont.operations.invocation import Invocation
-from dumont.operations.provision import FIRST_DEADLINE_SECONDS
-from dumont.operations.runner import Workflow, publish
+from dumont.operations.runner import Workflow, new_operation, publish
 from dumont.operations.verification import verify
 from dumont.ports import Ports, Transaction
 
@@ -51,7 +51,7 @@ def request_snapshot(ports: Ports, name: str, *, requested_by: str, reason: str 
     def work(tx: Transaction) -> Operation:
         machine = _free_running(tx, name)
         now = ports.clock.now()
-        op = _operation(operation_id, OperationKind.SNAPSHOT, machine, now, requested_by)
+        op = new_operation(operation_id, OperationKind.SNAPSHOT, name, machine.epoch, now, requested_by=requested_by)
         op = replace(op, snapshot_id=snapshot_id)
         snapshot = Snapshot(
             id=snapshot_id,
@@ -73,15 +73,24 @@ def request_snapshot(ports: Ports, name: str, *, requested_by: str, reason: str 
 
 
 def request_restore(
-    ports: Ports, name: str, *, snapshot_id: str | None, path: str, fall_back: bool, requested_by: str
+    ports: Ports,
+    name: str,
+    *,
+    snapshot_id: str | None,
+    path: str,
+    fall_back: bool,
+    requested_by: str,
+    discard: bool = False,
 ) -> Operation:
-    """Accept a restore into a running machine: of the snapshot named, else of its newest complete one.
+    """Accept a restore into a running machine: of the snapshot named, else of its newest good one.
 
-    Raises `Unknown` where there is no such snapshot, `Conflict` as for a snapshot.
+    With `discard`, what the workspace (or that path of it) holds may be lost; else it fails if any of that is in no
+    snapshot. Raises `Unknown` where there is no such snapshot, `InvalidInput`, `Conflict` as for a snapshot.
     """
+    if "\0" in path or ".." in path.split("/"):
+        raise InvalidInput("a path lies within the workspace: no '..'", field="path", hint="for example: runs/3")
     known = ports.store.find(Snapshot, queries.snapshots_of_machine(check_machine_name(name)))
-    wanted = [s for s in known if s.restorable and snapshot_id in (None, s.id)]
-    wanted.sort(key=lambda s: (s.state is SnapshotState.COMPLETE, s.created_at), reverse=True)
+    wanted = domain.by_preference(s for s in known if snapshot_id in (None, s.id))
     if not wanted:
         what = f"snapshot {snapshot_id} of {name}" if snapshot_id else f"verified snapshot of {name}"
         raise Unknown(f"there is no {what}", field="snapshot", hint=f"`dumont snapshots {name}` shows those there are")
@@ -90,8 +99,11 @@ def request_restore(
     def work(tx: Transaction) -> Operation:
         machine = _free_running(tx, name)
         now = ports.clock.now()
-        op = _operation(operation_id, OperationKind.RESTORE, machine, now, requested_by)
-        op = replace(op, snapshot_id=wanted[0].id, path=path, fall_back=fall_back)
+        op = new_operation(operation_id, OperationKind.RESTORE, name, machine.epoch, now, requested_by=requested_by)
+        first = domain.STARTING if discard else domain.LOOKING
+        op = replace(
+            op, snapshot_id=wanted[0].id, path=path.strip("/"), fall_back=fall_back, discard=discard, phase=first
+        )
         tx.put(replace(machine, operation_id=op.id, updated_at=now))
         tx.put(op)
         return op
@@ -115,9 +127,12 @@ def request_reading(ports: Ports, snapshot_id: str, *, other_id: str | None = No
     def work(tx: Transaction) -> Operation:
         machine = _free_running(tx, first.machine)
         kind = OperationKind.VERIFY if other is None else OperationKind.DIFF
-        op = _operation(operation_id, kind, machine, ports.clock.now(), requested_by)
+        now = ports.clock.now()
+        op = new_operation(operation_id, kind, machine.id, machine.epoch, now, requested_by=requested_by)
         op = replace(op, snapshot_id=first.id, other_snapshot_id=other.id if other is not None else None)
-        tx.put(replace(machine, operation_id=op.id, updated_at=ports.clock.now()))
+        # Until it has an answer, the policy waits this long before it begins another.
+        after = now + domain.VERIFY_AGAIN_SECONDS if other is None else machine.verify_after
+        tx.put(replace(machine, operation_id=op.id, verify_after=after, updated_at=now))
         tx.put(op)
         return op
 
@@ -135,7 +150,7 @@ def remove(ports: Ports, snapshot_id: str) -> Snapshot:
     """Give a snapshot up; what only it needs is collected later. Raises `Conflict` for a machine's only good one."""
 
     def change(everything: Sequence[Snapshot], snapshot: Snapshot) -> Snapshot:
-        good = [s for s in everything if s.state is SnapshotState.COMPLETE and s.id != snapshot.id]
+        good = [s for s in everything if s.good and s.id != snapshot.id]
         if snapshot.state is SnapshotState.COMPLETE and not good:
             raise Conflict(
                 f"{snapshot.id} is the only complete snapshot of {snapshot.machine}",
@@ -185,26 +200,14 @@ def _free_running(tx: Transaction, name: str) -> Machine:
     return machine
 
 
-def _operation(operation_id: str, kind: OperationKind, machine: Machine, now: float, requested_by: str) -> Operation:
-    return Operation(
-        id=operation_id,
-        kind=kind,
-        machine=machine.id,
-        epoch=machine.epoch,
-        created_at=now,
-        updated_at=now,
-        requested_by=requested_by,
-        deadline=now + FIRST_DEADLINE_SECONDS,
-        shard=shard_of(operation_id),
-    )
-
-
 def perform(
     invocation: Invocation, op: Operation, machine: Machine | None, instances: Sequence[Instance], action: Action
 ) -> None:
     """Carry out one action of a snapshot or a restore."""
     del instances
     match action:
+        case InspectWorkspace():
+            unsaved_work.inspect(invocation, op, action.instance_id)
         case StartEngine() if machine is not None:
             engine_runs.start(invocation, op, machine)
         case PollEngine() if machine is not None:
@@ -226,14 +229,11 @@ WORKFLOW = Workflow(decide=lambda op, machine, _instances, now: domain.decide(op
 
 
 def _end(invocation: Invocation, op: Operation, *, abandoned: bool) -> None:
-    if op.store_key_id:
-        engine_runs.revoke(invocation.ports, op.store_key_id)
+    engine_runs.end_keys(invocation.ports, op)
 
     def change(tx: Transaction, o: Operation, machine: Machine | None) -> Operation:
         now = invocation.now()
-        snapshot = tx.get(Snapshot, o.snapshot_id or "")
-        if o.kind is OperationKind.SNAPSHOT and snapshot is not None and snapshot.state is SnapshotState.TAKING:
-            tx.put(replace(snapshot, state=SnapshotState.FAILED, problem=o.problem))
+        engine_runs.give_up_taking(tx, o)
         if machine is not None and machine.operation_id == o.id:
             tx.put(replace(machine, operation_id=None, updated_at=now))
         if abandoned:

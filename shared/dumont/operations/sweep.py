@@ -8,11 +8,11 @@ import msgspec
 from msgspec.structs import replace
 
 from dumont import queries
-from dumont.domain import costs, snapshots
+from dumont.domain import costs
 from dumont.domain.errors import Conflict, StoreError, Unknown
+from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.records import Instance, Machine, MachineState, Operation, Schedule
-from dumont.domain.snapshots import Snapshot
-from dumont.operations import destroy, snapshot
+from dumont.operations import destroy, failover, policies
 from dumont.operations.reap import reap
 from dumont.operations.runner import publish
 from dumont.ports import Ports, Transaction
@@ -25,26 +25,37 @@ REAP_EVERY_SECONDS = 60.0
 REAPER = "reaper"
 SWEEPER = "sweeper"
 SWEEPER_LEASE_SECONDS = 90.0
+TAKE_OVER_SECONDS = 12.0
+"""How long a sweeper waits for the one before it to end."""
+DEAF_SECONDS = 25.0
+"""Longer than this without a pass, and whatever stopped us may have stopped heartbeats from being heard too."""
+
+
+_SPENDS = (MachineState.RUNNING, MachineState.FAILING_OVER)
 
 
 class Swept(msgspec.Struct, frozen=True, kw_only=True):
     """What one sweep did."""
 
     operations: int = 0
+    suspects: int = 0
     budgets: int = 0
     reaped: int = 0
 
 
-def sweep(ports: Ports) -> Swept:
-    """One pass: wake operations that are due, enforce budgets that are reached, and now and then run the reaper."""
+def sweep(ports: Ports, *, listening_since: float = 0.0) -> Swept:
+    """One pass: look into silences, wake operations that are due, enforce budgets that are reached, and now and then
+    run the reaper. Silence from before `listening_since` is given its time again: it may have been ours."""
     now = ports.clock.now()
-    woken = budgets = 0
+    woken = budgets = suspects = 0
+    for beat in ports.store.find(Heartbeat, queries.due(now)):
+        suspects += failover.suspect(ports, beat.id, listening_since=listening_since) is not None
     for op in ports.store.find(Operation, queries.due(now)):
         woken += _wake(ports, op.id, now)
     for machine in ports.store.find(Machine, queries.due(now)):
         budgets += _look_at(ports, machine.id)
     reaped = len([op for op in reap(ports) if op]) if _reaper_is_due(ports, now) else 0
-    return Swept(operations=woken, budgets=budgets, reaped=reaped)
+    return Swept(operations=woken, suspects=suspects, budgets=budgets, reaped=reaped)
 
 
 def sweep_for(ports: Ports, *, seconds: float, every_seconds: float) -> Swept:
@@ -56,13 +67,21 @@ def sweep_for(ports: Ports, *, seconds: float, every_seconds: float) -> Swept:
     owner = ports.ids.new("sweep")
     until = ports.clock.now() + seconds
     total = Swept()
-    if not _take_lease(ports, owner, seconds):
-        return total
+    last_pass_at = _take_lease(ports, owner, seconds)
+    while last_pass_at is None:
+        # The minute before may still be at its last pass. To give up here would leave a whole minute unwatched.
+        if ports.clock.now() + every_seconds >= until - seconds + TAKE_OVER_SECONDS:
+            return total
+        ports.clock.sleep(min(every_seconds, 2.0))
+        last_pass_at = _take_lease(ports, owner, seconds)
+    began = ports.clock.now()
+    listening_since = began if began - last_pass_at > DEAF_SECONDS else 0.0
     while True:
         try:
-            done = sweep(ports)
+            done = sweep(ports, listening_since=listening_since)
             total = Swept(
                 operations=total.operations + done.operations,
+                suspects=total.suspects + done.suspects,
                 budgets=total.budgets + done.budgets,
                 reaped=total.reaped + done.reaped,
             )
@@ -94,7 +113,7 @@ def _wake(ports: Ports, operation_id: str, now: float) -> bool:
 
 
 def _look_at(ports: Ports, name: str) -> bool:
-    """A machine's deadline: its budget (invariant 8), reached if all goes on as it is, or its next snapshot."""
+    """A machine's deadline: its budget (invariant 8), reached if all goes on as it is, or what its policies want."""
     machine = ports.store.get(Machine, name)
     if machine is None or machine.deadline is None:
         return False
@@ -106,13 +125,17 @@ def _look_at(ports: Ports, name: str) -> bool:
     ]
     spent_usd = costs.total_at_most_usd(instances, now)
     budget_usd = machine.spec.budget_usd
-    if budget_usd is not None and spent_usd >= budget_usd * (1 - 1e-9) and machine.state is MachineState.RUNNING:
+    if budget_usd is not None and spent_usd >= budget_usd * (1 - 1e-9) and machine.state in _SPENDS:
         log.error("budget reached", extra={"machine": name, "spent_usd": spent_usd, "budget_usd": budget_usd})
         try:
             destroy.request(ports, name, discard=True, requested_by="budget")
         except (Conflict, Unknown) as error:
             log.warning("budget: not enforced now", extra={"machine": name, "error": str(error)})
-    again = _earliest(costs.budget_deadline(instances, budget_usd, now), _snapshot_by_policy(ports, machine, now))
+    again = _earliest(
+        costs.budget_deadline(instances, budget_usd, now),
+        policies.snapshot_by_policy(ports, machine, now),
+        policies.verify_by_policy(ports, machine, now),
+    )
 
     def work(tx: Transaction) -> None:
         fresh = tx.get(Machine, name)
@@ -127,19 +150,6 @@ def _look_at(ports: Ports, name: str) -> bool:
 
 def _earliest(*moments: float | None) -> float | None:
     return min((moment for moment in moments if moment is not None), default=None)
-
-
-def _snapshot_by_policy(ports: Ports, machine: Machine, now: float) -> float | None:
-    """Begin the snapshot that the machine's policy wants by now; answers with when the next look is due."""
-    taken = ports.store.find(Snapshot, queries.snapshots_of_machine(machine.id))
-    due_at = snapshots.due_at(machine, taken)
-    if due_at is None or due_at > now or machine.state is not MachineState.RUNNING:
-        return due_at
-    try:
-        snapshot.request_snapshot(ports, machine.id, reason="policy", requested_by="policy")
-    except (Conflict, Unknown) as error:
-        log.info("snapshot not begun now", extra={"machine": machine.id, "error": str(error)})
-    return now + REDELIVER_SECONDS
 
 
 def _reaper_is_due(ports: Ports, now: float) -> bool:
@@ -157,15 +167,17 @@ def _reaper_is_due(ports: Ports, now: float) -> bool:
     return ports.store.transact(work)
 
 
-def _take_lease(ports: Ports, owner: str, seconds: float) -> bool:
-    def work(tx: Transaction) -> bool:
+def _take_lease(ports: Ports, owner: str, seconds: float) -> float | None:
+    """When the last sweep ended (0: never), if the lease is ours now; None while another holds it."""
+
+    def work(tx: Transaction) -> float | None:
         now = ports.clock.now()
         schedule = tx.get(Schedule, SWEEPER) or Schedule(id=SWEEPER)
         if schedule.lease_owner is not None and schedule.lease_until > now:
-            return False
+            return None
         until = now + min(seconds + 5.0, SWEEPER_LEASE_SECONDS)
-        tx.put(replace(schedule, lease_owner=owner, lease_until=until, last_run_at=now))
-        return True
+        tx.put(replace(schedule, lease_owner=owner, lease_until=until))
+        return schedule.last_run_at
 
     return ports.store.transact(work)
 
@@ -174,6 +186,6 @@ def _release_lease(ports: Ports, owner: str) -> None:
     def work(tx: Transaction) -> None:
         schedule = tx.get(Schedule, SWEEPER)
         if schedule is not None and schedule.lease_owner == owner:
-            tx.put(replace(schedule, lease_owner=None, lease_until=0.0))
+            tx.put(replace(schedule, lease_owner=None, lease_until=0.0, last_run_at=ports.clock.now()))
 
     ports.store.transact(work)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from dumont.domain import destruction, unsaved
 from dumont.domain import snapshots as domain
 from dumont.domain.errors import BlobError, BlobUnavailable
-from dumont.domain.records import Machine, Operation, Problem, Step
+from dumont.domain.records import Machine, Operation, OperationKind, Problem, Step
 from dumont.domain.snapshots import Collected, Pack, Snapshot, SnapshotState
 from dumont.operations.engine_runs import UNTOUCHED, fail, later
 from dumont.operations.invocation import Invocation
@@ -52,7 +53,7 @@ def verify(invocation: Invocation, op: Operation) -> None:
     if wrong and op.tries < LISTINGS_MAX:
         later(invocation, f"{len(wrong)} objects are not in the listing")
         return
-    problem = None
+    problem: Problem | None = None
     if wrong:
         problem = Problem(
             code="not_verified",
@@ -73,6 +74,9 @@ def verify(invocation: Invocation, op: Operation) -> None:
         if fresh is not None and fresh.state is SnapshotState.TAKING and problem is None:
             state = SnapshotState.INCOMPLETE if fresh.missing else SnapshotState.COMPLETE
             tx.put(replace(fresh, state=state, completed_at=invocation.now()))
-        return replace(o, phase=domain.COLLECTING, problem=o.problem or problem, not_before=0.0, steps=(*o.steps, step))
+        o = replace(o, problem=o.problem or problem, not_before=0.0, steps=(*o.steps, step))
+        if o.kind is OperationKind.DESTROY:
+            return replace(o, phase=destruction.CHECKED, problem=o.problem or unsaved.incomplete(o, snapshot))
+        return replace(o, phase=domain.COLLECTING)
 
     invocation.apply(change)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dumont.domain.records import OperationKind
-from dumont.operations import destroy, provision, snapshot
+from dumont.operations import destroy, failover, provision, snapshot
 from dumont.operations.runner import Workflow
 
 WORKFLOWS: Mapping[OperationKind, Workflow] = {
     OperationKind.PROVISION: provision.WORKFLOW,
+    OperationKind.FAILOVER: failover.WORKFLOW,
     OperationKind.DESTROY: destroy.WORKFLOW,
     OperationKind.REAP: destroy.REAP,
     OperationKind.SNAPSHOT: snapshot.WORKFLOW,

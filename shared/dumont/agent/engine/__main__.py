@@ -6,9 +6,7 @@ that found damage: 3), or {"event": "error", "code", "message", "files"} with ex
 
 from __future__ import annotations
 
-import sys
-
-from .command import main
+from .command import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -15,11 +15,7 @@ import struct
 from collections.abc import Iterator
 
 from .codec import ANY, HALF
-
-try:
-    import numpy
-except ImportError:
-    numpy = None  # type: ignore[assignment]
+from .numpy_any import numpy
 
 CHUNK = 1024 * 1024
 SMALL_FILE_MAX = CHUNK

@@ -1,4 +1,4 @@
-"""AES-256-GCM for frames and manifests, by the best that the host has: `cryptography`, libcrypto, pure Python.
+"""AES-256-GCM for frames and manifests, by the best that the host has: libcrypto, `cryptography`, pure Python.
 
 Keys: each pack has a key of its own, HKDF(data key, pack id); a frame's nonce is its number in the pack, so no nonce
 is ever used twice under one key: a pack id is 16 random bytes, and a pack is written once. The associated data binds
@@ -55,40 +55,38 @@ class Aead:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-        self._native: Any = AESGCM(key) if AESGCM is not None else None
-        self._into = hasattr(self._native, "decrypt_into")
-        self._library = load_libcrypto() if self._native is None else None
+        self._library = load_libcrypto()
+        self._wheel: Any = AESGCM(key) if self._library is None and AESGCM is not None else None
 
     def encrypt(self, nonce: bytes, plain: memoryview, bound: bytes, out: memoryview) -> None:
         """Fill `out` (len(plain) + 16 bytes) with ciphertext and tag."""
-        if self._into:
-            self._native.encrypt_into(nonce, plain, bound, out)
-        elif self._native is not None:
-            out[:] = self._native.encrypt(nonce, plain, bound)
-        elif self._library is not None:
-            out[:] = self._library.encrypt(self._key, nonce, bytes(plain), bound)
+        if self._library is not None:
+            self._library.encrypt(self._key, nonce, plain, bound, out)
+        elif self._wheel is not None:
+            out[:] = self._wheel.encrypt(nonce, plain, bound)
         else:
             out[:] = crypto_pure.encrypt(self._key, nonce, bytes(plain), bound)
 
     def decrypt(self, nonce: bytes, sealed: memoryview, bound: bytes, out: memoryview) -> None:
         """Fill `out` (len(sealed) - 16 bytes) with the plain bytes. Raises `Damaged`."""
-        if self._native is not None:
-            try:
-                if self._into:
-                    self._native.decrypt_into(nonce, sealed, bound, out)
-                else:
-                    out[:] = self._native.decrypt(nonce, sealed, bound)
-            except InvalidTag:
-                raise Damaged("the content is not what was stored") from None
-            return
-        opened = (
-            self._library.decrypt(self._key, nonce, bytes(sealed), bound)
-            if self._library is not None
-            else crypto_pure.decrypt(self._key, nonce, bytes(sealed), bound)
-        )
-        if opened is None:
+        if self._library is not None:
+            fits = self._library.decrypt(self._key, nonce, sealed, bound, out)
+        else:
+            opened = self._open(nonce, sealed, bound)
+            fits = opened is not None
+            if opened is not None:
+                out[:] = opened
+        if not fits:
             raise Damaged("the content is not what was stored")
-        out[:] = opened
+
+    def _open(self, nonce: bytes, sealed: memoryview, bound: bytes) -> bytes | None:
+        if self._wheel is None:
+            return crypto_pure.decrypt(self._key, nonce, bytes(sealed), bound)
+        try:
+            opened: bytes = self._wheel.decrypt(nonce, sealed, bound)
+        except InvalidTag:
+            return None
+        return opened
 
 
 def _nonce(number: int) -> bytes:

@@ -1,8 +1,9 @@
 """Brings frames back: fewest requests, several at a time, every frame decrypted and every chunk hashed before use.
 
 Frames that lie near each other in a pack come with one ranged read of at most `FETCH_BYTES`. Each of the threads
-fetches, opens and hands on; at most one a core opens at a time, the others wait for the network. Memory: one fetch a
-thread.
+fetches, opens and hands on; at most one a core opens at a time, the others wait for the network. There are few threads
+at first, and one more whenever a fetch finds a core that has nothing to do: a near store is emptied with few, large
+reads, which cost less, a far one with as many as are allowed. Memory: one fetch a thread.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from .manifest import Manifest
     from .stores import Store
 
-FETCH_BYTES = 4 * 1024 * 1024
+FETCH_BYTES = 8 * 1024 * 1024
 GAP_BYTES = 128 * 1024
+MANY_CHUNKS = 4
+"""A frame with more chunks than this is one of small files."""
 _PACK_NAME = re.compile(r"packs/([0-9a-f]{32})$")
 
 
@@ -90,6 +93,20 @@ def plan(manifest: Manifest, ranks: dict[int, int]) -> list[Fetch]:
     return sorted(fetches, key=lambda fetch: fetch.rank)
 
 
+def weave(fetches: list[Fetch], chunks_of: dict[int, list[int]]) -> list[Fetch]:
+    """The same reads with those of many small chunks spread evenly among the others.
+
+    Small files keep the interpreter busy, which one thread at a time can have; large ones are all native code. One
+    after the other, the first would leave all cores but one idle.
+    """
+    groups: tuple[list[Fetch], list[Fetch]] = ([], [])
+    for fetch in fetches:
+        chunks = sum(len(chunks_of.get(number, ())) for number in fetch.frames)
+        groups[chunks > MANY_CHUNKS * len(fetch.frames)].append(fetch)
+    placed = [((at + 0.5) / len(group), fetch) for group in groups for at, fetch in enumerate(group)]
+    return [fetch for _, fetch in sorted(placed, key=lambda pair: pair[0])]
+
+
 class Fetcher:
     """Reads a snapshot's frames. `verified_by` says whether chunks are hashed here or trusted by their tag."""
 
@@ -104,6 +121,8 @@ class Fetcher:
         self._ciphers: dict[int, FrameCipher] = {}
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
+        self._places = 0
+        self._more: Callable[[], None] = lambda: None
         self._chunks_of: dict[int, list[int]] = {}
         for number, place in enumerate(manifest.places):
             self._chunks_of.setdefault(place[0], []).append(number)
@@ -124,7 +143,7 @@ class Fetcher:
         What `use` raises, and what the store raises, is raised here. Damage ends it too, or is gathered in `damage`.
         """
         work: queue.SimpleQueue[Fetch] = queue.SimpleQueue()
-        fetches = plan(self._manifest, ranks)
+        fetches = weave(plan(self._manifest, ranks), self._chunks_of)
         for fetch in fetches:
             work.put(fetch)
         chosen = None if wanted is None else set(wanted)
@@ -141,12 +160,23 @@ class Fetcher:
                     self._failure = self._failure or error
                     return
 
-        count = min(self._connections, len(fetches))
-        threads = [threading.Thread(target=take, name=f"fetch-{index}", daemon=True) for index in range(count)]
-        for thread in threads:
+        threads: queue.SimpleQueue[threading.Thread] = queue.SimpleQueue()
+
+        def start() -> None:
+            """Called before another thread ends, so that the queue is empty only when all are started."""
+            with self._lock:
+                if not self._places:
+                    return
+                self._places -= 1
+            thread = threading.Thread(target=take, daemon=True)
             thread.start()
-        for thread in threads:
-            thread.join()
+            threads.put(thread)
+
+        self._places, self._more = min(self._connections, len(fetches)), start
+        for _ in range(self._benches.qsize() + 2):
+            start()
+        while not threads.empty():
+            threads.get().join()
         if self._failure is not None:
             raise self._failure
 
@@ -166,6 +196,8 @@ class Fetcher:
             trouble = error
         with self._lock:
             self.received.bytes_received += len(data)
+        if not self._benches.empty():
+            self._more()
         bench = self._benches.get()
         try:
             for number in fetch.frames:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
+import sys
 from collections.abc import Iterable, Iterator
 
 from .blake3_pure import blake3_keyed
@@ -39,6 +40,15 @@ def native_hash() -> str:
 def is_fast(name: str) -> bool:
     """Whether this host computes the hash in native code."""
     return name == BLAKE2B or _blake3 is not None
+
+
+def new_md5(data: bytes | bytearray | memoryview = b"") -> hashlib._Hash:
+    """MD5 as md5sum and stores' listings show it. Where OpenSSL is in FIPS mode it must be told that nothing is proved
+    by it; Python 3.8 cannot tell.
+    """
+    if sys.version_info >= (3, 9):
+        return hashlib.md5(data, usedforsecurity=False)
+    return hashlib.md5(data)  # noqa: S324 - see above
 
 
 def hkdf(key: bytes, salt: bytes, info: bytes) -> bytes:

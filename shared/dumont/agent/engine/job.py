@@ -15,7 +15,7 @@ from typing import Any
 from .errors import BadJob
 
 MIB = 1024 * 1024
-ACTIONS = ("snapshot", "restore", "verify", "diff", "list")
+ACTIONS = ("snapshot", "restore", "verify", "diff", "list", "status")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PREFIX = re.compile(r"([A-Za-z0-9][A-Za-z0-9._=-]*/)*")
 
@@ -51,14 +51,14 @@ class Options:
     """What may be chosen. The defaults keep memory below 512 MiB.
 
     - `workers`: threads that hash and compress; 0 is one a core, 8 at most.
-    - `connections`: requests in flight; each holds one pack (snapshot) or one fetch of at most 4 MiB (restore).
+    - `connections`: requests in flight at most; each holds one pack (snapshot) or one fetch, 8 MiB at most (restore).
     - `pack_bytes`: a pack's size at most.
     - `rehash`: read every file, whatever its times say.
     - `fresh`: forget what earlier snapshots sent; everything is sent again.
     - `forget_packs`: keys of packs that are gone from the store (collected garbage), not to be referred to again.
     - `exclude`: glob patterns against the path within the workspace; what matches is left out, with all below it.
-    - `md5`: all, small (files up to 16 MiB) or auto (all where there are 4 cores or more). MD5 is the slowest thing
-      here by far, 0.2-0.6 GB/s; every file has its BLAKE3-based digest in any case.
+    - `md5`: all, or small (files up to 16 MiB). MD5 is the slowest thing here by far, 0.4-0.6 GB/s and one core a
+      file; every file has its BLAKE3-based digest in any case.
     - `path`: restore, list: this path within the workspace alone.
     - `read_back`: restore: at the end read every file again and hash it. Every chunk is hashed before it is written
       in any case.
@@ -71,7 +71,7 @@ class Options:
     fresh: bool = False
     forget_packs: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    md5: str = "auto"
+    md5: str = "all"
     path: str = ""
     read_back: bool = False
 
@@ -80,7 +80,8 @@ class Options:
 class Job:
     """One thing to do. `prefix` ends with a slash; `state_dir` lies outside the workspace or is left out of it.
 
-    `manifest` is needed by all but snapshot, `other` by diff (the later of the two).
+    `manifest` is needed by all but snapshot and status, `other` by diff (the later of the two); status compares with
+    either, and takes a workspace for unsaved where there is none.
     """
 
     action: str
@@ -226,10 +227,13 @@ def check_job(job: Job) -> None:
         (job.store.kind in ("folder", "s3"), "store.kind is folder or s3"),
         (job.store.client in ("auto", "obstore", "pure"), "store.client is auto, obstore or pure"),
         (job.action in ("diff", "list", "verify") or job.workspace.startswith("/"), "workspace is an absolute path"),
-        (job.action not in ("snapshot", "restore") or job.state_dir.startswith("/"), "state_dir is an absolute path"),
-        (job.action == "snapshot" or job.manifest is not None, "manifest {key, sha256} is missing"),
+        (
+            job.action not in ("snapshot", "restore", "status") or job.state_dir.startswith("/"),
+            "state_dir is an absolute path",
+        ),
+        (job.action in ("snapshot", "status") or job.manifest is not None, "manifest {key, sha256} is missing"),
         (job.action != "diff" or (job.other is not None and job.other_snapshot_id != ""), "other is missing"),
-        (job.options.md5 in ("all", "small", "auto"), "options.md5 is all, small or auto"),
+        (job.options.md5 in ("all", "small"), "options.md5 is all or small"),
         (1 <= job.options.connections <= 64, "options.connections is 1 to 64"),
         (4 * MIB <= job.options.pack_bytes <= 256 * MIB, "options.pack_bytes is 4 to 256 MiB"),
     )

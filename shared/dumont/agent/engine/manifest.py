@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -23,9 +24,11 @@ from .hashing import BLAKE2B, BLAKE3
 from .zstd_any import Zstd
 
 MAGIC = b"DMM1"
-VERSION = 1
+VERSION = 2
 JSON_BYTES_MAX = 1 << 31
 FILE, DIRECTORY, SYMLINK, HARDLINK, FIFO = "f", "d", "l", "h", "p"
+_LEAVES = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)")
+"""A part of a path that is empty, one dot or two."""
 
 
 @dataclass
@@ -82,6 +85,8 @@ class Manifest:
 
     def placed(self, entry: Entry) -> list[tuple[int, int]]:
         """(chunk index, offset in the file) of each of the entry's chunks."""
+        if len(entry.chunks) == 1 and entry.extents is None:
+            return [(entry.chunks[0], 0)]
         found: list[tuple[int, int]] = []
         spans = iter(entry.spans())
         at, end = 0, 0
@@ -139,13 +144,21 @@ def unseal(sealed: bytes, data_key: bytes, machine: str, snapshot_id: str) -> Ma
             if head[4:5] == b"z"
             else zlib.decompressobj().decompress(bytes(packed), length + 1)
         )
-        manifest = _from_json(json.loads(text))
+        # No number of a manifest is a fraction; so what is a number here is an index, and comparisons are checks.
+        manifest = _from_json(json.loads(text, parse_float=_no_fraction))
     except (ValueError, KeyError, TypeError, IndexError, zlib.error, Damaged) as error:
         raise Damaged(f"snapshot {snapshot_id}: the manifest cannot be read ({type(error).__name__})") from None
     if manifest.snapshot_id != snapshot_id or manifest.machine != machine:
         raise Damaged(f"snapshot {snapshot_id}: the manifest is another snapshot's")
-    check(manifest)
+    try:
+        check(manifest)
+    except (TypeError, ValueError) as error:
+        raise Damaged(f"snapshot {snapshot_id}: the manifest cannot be read ({type(error).__name__})") from None
     return manifest
+
+
+def _no_fraction(text: str) -> int:
+    raise ValueError(f"{len(text)} digits of a fraction")
 
 
 def check(manifest: Manifest) -> None:
@@ -171,7 +184,7 @@ def check(manifest: Manifest) -> None:
 
 
 def _check_path(path: str) -> None:
-    if path and any(part in ("", ".", "..") for part in path.split("/")):
+    if path and _LEAVES.search(path):
         raise UnsafePath("a path leaves the workspace", [path])
     if "\0" in path:
         raise UnsafePath("a path holds a zero byte")
@@ -201,6 +214,11 @@ def _check_tables(manifest: Manifest) -> None:
 def _check_extents(manifest: Manifest, entry: Entry) -> None:
     """Chunks must fill the extents exactly, none across two."""
     if entry.kind != FILE:
+        return
+    if len(entry.chunks) == 1 and entry.extents is None:
+        chunk = entry.chunks[0]
+        if not 0 <= chunk < len(manifest.places) or manifest.places[chunk][2] != entry.size:
+            raise Damaged("a file's chunks do not fit its size", [entry.path])
         return
     end, chunks = 0, iter(entry.chunks)
     for offset, length in entry.spans():
@@ -250,9 +268,9 @@ def _from_json(raw: dict[str, Any]) -> Manifest:
         hash=str(raw["hash"]),
         complete=raw["complete"] is True,
         packs=[(str(key), int(size), str(md5)) for key, size, md5 in raw["packs"]],
-        frames=[(int(a), int(b), int(c), int(d), int(e), int(f)) for a, b, c, d, e, f in raw["frames"]],
+        frames=[(a, b, c, d, e, f) for a, b, c, d, e, f in raw["frames"]],
         hashes=[hashes[at : at + 32] for at in range(0, len(hashes), 32)],
-        places=[(int(frame), int(offset), int(length)) for frame, offset, length in raw["places"]],
+        places=[(frame, offset, length) for frame, offset, length in raw["places"]],
         entries=[entry_from_json(item) for item in raw["entries"]],
         users={int(key): str(value) for key, value in raw["users"].items()},
         groups={int(key): str(value) for key, value in raw["groups"].items()},
@@ -279,20 +297,25 @@ def entry_to_json(entry: Entry) -> list[Any]:
 def entry_from_json(row: list[Any]) -> Entry:
     """The entry of a row. Raises `ValueError`, `TypeError` or `IndexError` on what is none."""
     path, kind, mode, uid, gid, mtime_ns, size, chunks, digest, md5 = row[:10]
-    rare = row[10] if len(row) > 10 else {}
-    extents = rare.get("extents")
-    return Entry(
-        path=str(path),
-        kind=str(kind),
-        mode=int(mode) & 0o7777,
-        uid=int(uid),
-        gid=int(gid),
-        mtime_ns=int(mtime_ns),
-        size=int(size),
-        chunks=[int(chunk) for chunk in chunks],
-        extents=None if extents is None else [(int(offset), int(length)) for offset, length in extents],
-        digest=bytes.fromhex(digest),
-        md5=str(md5),
-        link=str(rare.get("link", "")),
-        xattrs={str(name): bytes.fromhex(value) for name, value in rare.get("xattrs", {}).items()},
+    if not isinstance(chunks, list):
+        raise TypeError("chunks")
+    entry = Entry(
+        str(path),
+        str(kind),
+        int(mode) & 0o7777,
+        int(uid),
+        int(gid),
+        int(mtime_ns),
+        int(size),
+        chunks,
+        None,
+        bytes.fromhex(digest),
+        str(md5),
     )
+    if len(row) > 10:
+        rare = row[10]
+        extents = rare.get("extents")
+        entry.extents = None if extents is None else [(int(offset), int(length)) for offset, length in extents]
+        entry.link = str(rare.get("link", ""))
+        entry.xattrs = {str(name): bytes.fromhex(value) for name, value in rare.get("xattrs", {}).items()}
+    return entry

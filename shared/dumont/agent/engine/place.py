@@ -40,7 +40,8 @@ class Target:
 class Tree:
     """The folder that a snapshot is restored into. `write` may be called from several threads."""
 
-    def __init__(self, root: bytes, manifest: Manifest, entries: list[Entry], base: str) -> None:
+    def __init__(self, root: bytes, manifest: Manifest, entries: list[Entry], base: str, hasher: Hasher) -> None:
+        self.hasher = hasher
         self._root, self._manifest, self._entries, self._base = root, manifest, entries, base
         self._owner = os.geteuid() == 0
         self._users: dict[int, int] = {}
@@ -48,7 +49,9 @@ class Tree:
         self._places: dict[int, list[tuple[Target, int]]] = {}
         self._open: collections.OrderedDict[int, Target] = collections.OrderedDict()
         self._open_lock = threading.Lock()
+        self._linked = {entry.link for entry in entries if entry.kind == HARDLINK}
         self.stats: dict[str, os.stat_result] = {}
+        self.wrong: list[str] = []
         self.warnings: list[str] = []
         self.bytes_kept = 0
         if self._owner:
@@ -66,29 +69,35 @@ class Tree:
                 os.makedirs(self.where(entry.path), mode=0o700, exist_ok=True)
                 os.chmod(self.where(entry.path), 0o700)
 
-    def need(self, hasher: Hasher | None) -> dict[int, int]:
+    def need(self, resumed: bool) -> dict[int, int]:
         """Chunk → rank, of all that is still to be written, smallest files first.
 
-        With a hasher, what an earlier run left here is read, and chunks that are right are kept.
+        Resumed, what an earlier run left here is read, and chunks that are right are kept.
         """
         ranks: dict[int, int] = {}
         files = sorted((entry for entry in self._entries if entry.kind == FILE), key=lambda entry: entry.size)
         for rank, entry in enumerate(files):
             where = self.where(entry.path)
             placed = self._manifest.placed(entry)
-            missing = placed if hasher is None else self._missing(where, entry, placed, hasher)
+            missing = self._missing(where, entry, placed) if resumed else placed
             target = Target(where, entry, len(missing))
             if not missing:
                 self._finish_file(target, self._descriptor(target))
                 continue
             for chunk, offset in missing:
-                self._places.setdefault(chunk, []).append((target, offset))
-                ranks.setdefault(chunk, rank)
+                if chunk in self._places:
+                    self._places[chunk].append((target, offset))
+                else:
+                    self._places[chunk] = [(target, offset)]
+                    ranks[chunk] = rank
         return ranks
 
     def write(self, chunk: int, data: memoryview) -> None:
         """Put a verified chunk at all its places."""
         for target, offset in self._places[chunk]:
+            if len(data) == target.entry.size:
+                self._write_whole(target, data)
+                continue
             with target.lock:
                 descriptor = self._descriptor(target)
                 _write_all(descriptor, data, offset)
@@ -100,11 +109,12 @@ class Tree:
 
     def finish(self) -> None:
         """Links, pipes, folders' modes and times. All files are there by now."""
-        for entry in self._entries:
+        others = [entry for entry in self._entries if entry.kind != FILE]
+        for entry in others:
             if entry.kind == HARDLINK:
                 self._anew(entry)
                 os.link(self.where(entry.link), self.where(entry.path), follow_symlinks=False)
-        for entry in self._entries:
+        for entry in others:
             where = self.where(entry.path)
             if entry.kind == FIFO:
                 self._anew(entry)
@@ -114,13 +124,12 @@ class Tree:
                 self._anew(entry)
                 os.symlink(decode_name(entry.link), where)
                 self._dress(where, entry)
-        for entry in reversed(self._entries):
+        for entry in reversed(others):
             if entry.kind == DIRECTORY:
                 self._dress(self.where(entry.path), entry)
-        for entry in self._entries:
-            if entry.kind == FILE:
-                # A hard link changes a file's change time; the index for the next snapshot needs the last one.
-                self.stats[entry.path] = os.lstat(self.where(entry.path))
+        for path in self._linked:
+            # A hard link changes a file's change time; the index for the next snapshot needs the last one.
+            self.stats[path] = os.lstat(self.where(path))
 
     def close(self) -> None:
         """Close what a failure left open."""
@@ -130,9 +139,7 @@ class Tree:
                 target.descriptor = -1
             self._open.clear()
 
-    def _missing(
-        self, where: bytes, entry: Entry, placed: list[tuple[int, int]], hasher: Hasher
-    ) -> list[tuple[int, int]]:
+    def _missing(self, where: bytes, entry: Entry, placed: list[tuple[int, int]]) -> list[tuple[int, int]]:
         try:
             if not stat.S_ISREG(os.lstat(where).st_mode):
                 return placed
@@ -146,13 +153,22 @@ class Tree:
                 return placed
             for chunk, offset in placed:
                 length = self._manifest.places[chunk][2]
-                if hasher.chunk(os.pread(descriptor, length, offset)) == self._manifest.hashes[chunk]:
+                if self.hasher.chunk(os.pread(descriptor, length, offset)) == self._manifest.hashes[chunk]:
                     self.bytes_kept += length
                 else:
                     missing.append((chunk, offset))
         finally:
             os.close(descriptor)
         return missing
+
+    def _write_whole(self, target: Target, data: memoryview) -> None:
+        """A file that is one chunk: thousands of them, so no lock, no call that could be spared."""
+        descriptor = os.open(target.where, _CREATE | os.O_TRUNC, target.entry.mode & 0o777)
+        try:
+            _write_all(descriptor, data, 0)
+            self._seal_file(descriptor, target.entry)
+        finally:
+            os.close(descriptor)
 
     def _descriptor(self, target: Target) -> int:
         if target.descriptor < 0:
@@ -185,17 +201,36 @@ class Tree:
         try:
             if os.fstat(descriptor).st_size != target.entry.size:
                 os.ftruncate(descriptor, target.entry.size)
-            self._dress(descriptor, target.entry)
+            self._seal_file(descriptor, target.entry)
         finally:
             os.close(descriptor)
             target.descriptor = -1
+
+    def _seal_file(self, descriptor: int, entry: Entry) -> None:
+        """Times, and owner, mode and attributes where they are not right already; then the file's own digest, from
+        the hashes that its chunks had as they were written.
+        """
+        if entry.xattrs:
+            self._dress(descriptor, entry)
+        os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+        status = os.fstat(descriptor)
+        owner = (status.st_uid, status.st_gid) if not self._owner else self._owner_of(entry)
+        if stat.S_IMODE(status.st_mode) != entry.mode or (status.st_uid, status.st_gid) != owner:
+            self._dress(descriptor, entry)
+            status = os.fstat(descriptor)
+        self.stats[entry.path] = status
+        if file_digest(self._manifest, entry, self.hasher) != entry.digest:
+            self.wrong.append(entry.path)
+
+    def _owner_of(self, entry: Entry) -> tuple[int, int]:
+        return self._users.get(entry.uid, entry.uid), self._groups.get(entry.gid, entry.gid)
 
     def _dress(self, where: bytes | int, entry: Entry) -> None:
         """Owner, attributes, mode, times, in the order in which none undoes another."""
         link = entry.kind == SYMLINK
         follow = isinstance(where, int)
         if self._owner:
-            owner = self._users.get(entry.uid, entry.uid), self._groups.get(entry.gid, entry.gid)
+            owner = self._owner_of(entry)
             if isinstance(where, int):
                 self._try(entry, "owner", lambda: os.fchown(where, *owner))
             else:
@@ -246,9 +281,9 @@ class Tree:
                     self._groups[number] = number
 
 
-def read_back(tree: Tree, manifest: Manifest, entries: Iterable[Entry], hasher: Hasher) -> list[str]:
+def read_back(tree: Tree, manifest: Manifest, entries: Iterable[Entry]) -> list[str]:
     """Read every file again and compare its digest; the paths that differ."""
-    wrong = []
+    wrong, hasher = [], tree.hasher
     for entry in entries:
         if entry.kind != FILE:
             continue
@@ -261,6 +296,12 @@ def read_back(tree: Tree, manifest: Manifest, entries: Iterable[Entry], hasher: 
         if hasher.file(size, parts) != entry.digest:
             wrong.append(entry.path)
     return wrong
+
+
+def file_digest(manifest: Manifest, entry: Entry, hasher: Hasher) -> bytes:
+    """A file's digest by the hashes that the manifest has of its chunks."""
+    parts = [(offset, manifest.places[chunk][2], manifest.hashes[chunk]) for chunk, offset in manifest.placed(entry)]
+    return hasher.file(entry.size, parts)
 
 
 def remove_tree(where: bytes) -> None:

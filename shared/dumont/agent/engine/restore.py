@@ -69,7 +69,7 @@ def restore(job: Job, report: Callable[[dict[str, Any]], None] | None = None) ->
         resumed=resumed,
     )
     if phase == WRITING:
-        tree = Tree(staging.tree, manifest, entries, base)
+        tree = Tree(staging.tree, manifest, entries, base, Hasher(manifest.hash, job.data_key, manifest.machine))
         _write(job, store, manifest, tree, entries, staging, result, report)
         if not base:
             _remember(job, manifest, tree)
@@ -113,14 +113,13 @@ def _write(
     result: RestoreResult,
     report: Callable[[dict[str, Any]], None] | None,
 ) -> None:
-    hasher = Hasher(manifest.hash, job.data_key, manifest.machine)
     fetcher = Fetcher(store, manifest, job.data_key, job.options.connections, job.options.workers)
     result.verified_by = fetcher.verified_by
     try:
         with Progress("restore", fetcher.received, report):
             os.makedirs(os.path.dirname(tree.where(entries[0].path)), exist_ok=True)
             tree.make_folders()
-            wanted = tree.need(hasher if result.resumed else None)
+            wanted = tree.need(result.resumed)
             check_space(staging.folder, sum(entry.size for entry in entries) - tree.bytes_kept, entries)
             ranks: dict[int, int] = {}
             for chunk, rank in wanted.items():
@@ -128,7 +127,9 @@ def _write(
                 ranks[frame] = min(rank, ranks.get(frame, rank))
             fetcher.run(ranks, tree.write, wanted)
             tree.finish()
-        _check_digests(manifest, entries, hasher, tree, job.options.read_back)
+        wrong = read_back(tree, manifest, entries) if job.options.read_back else tree.wrong
+        if wrong:
+            raise Damaged(f"snapshot {manifest.snapshot_id}: {len(wrong)} files are not what they were", wrong)
     except (Damaged, StoreMissing) as error:
         tree.close()
         staging.clean()
@@ -148,23 +149,6 @@ def _named(error: EngineError, manifest: Manifest, fetcher: Fetcher) -> EngineEr
     files = damaged_files(manifest, worst.chunks)
     where = f"snapshot {manifest.snapshot_id}: {worst.pack} at offset {worst.offset} (length {worst.length})"
     return type(error)(f"{where}: {error.message}", files)
-
-
-def _check_digests(manifest: Manifest, entries: list[Entry], hasher: Hasher, tree: Tree, reading: bool) -> None:
-    """Every file by its digest: from the hashes that its chunks had as they were written, or read again from disk."""
-    if reading:
-        wrong = read_back(tree, manifest, entries, hasher)
-    else:
-        wrong = [
-            entry.path for entry in entries if entry.kind == FILE and _digest(manifest, entry, hasher) != entry.digest
-        ]
-    if wrong:
-        raise Damaged(f"snapshot {manifest.snapshot_id}: {len(wrong)} files are not what they were", wrong)
-
-
-def _digest(manifest: Manifest, entry: Entry, hasher: Hasher) -> bytes:
-    parts = [(offset, manifest.places[chunk][2], manifest.hashes[chunk]) for chunk, offset in manifest.placed(entry)]
-    return hasher.file(entry.size, parts)
 
 
 def check_space(folder: bytes, needed: int, entries: list[Entry]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import queue
 import threading
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from . import chunking
 from .chunking import CUT_MAX, SMALL_FILE_MAX, Cutter, even_pieces, tensor_pieces
 from .codec import ANY
-from .hashing import Hasher
+from .hashing import Hasher, new_md5
 from .index import Chunk
 from .job import Job
 from .reading import MD5_SMALL_MAX, TRIES, Counters, FileRead, Reader, Unit
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 BATCH_BYTES = 1024 * 1024
 BATCH_FILES = 256
 BUFFERS = 6
-MANY_CORES = 4
 OPEN_FILES_MAX = 64
 
 
@@ -32,7 +30,8 @@ class Crew:
 
     def __init__(self, job: Job, hasher: Hasher, known: dict[bytes, Chunk], packer: Packer, counters: Counters) -> None:
         cores = os.cpu_count() or 1
-        self._md5_all = job.options.md5 == "all" or (job.options.md5 == "auto" and cores >= MANY_CORES)
+        workers = job.options.workers or max(2, min(cores, 8))
+        self._md5_all = job.options.md5 == "all"
         self._counters, self._packer = counters, packer
         self._units: queue.Queue[Unit | None] = queue.Queue()
         self._md5s: queue.Queue[FileRead | None] = queue.Queue()
@@ -51,9 +50,10 @@ class Crew:
         self.vanished: list[str] = []
         self._threads = [
             threading.Thread(target=self._work, args=(Reader(hasher, known, packer, counters),), daemon=True)
-            for _ in range(job.options.workers or max(2, min(cores, 8)))
+            for _ in range(workers)
         ]
-        for thread in [*self._threads, threading.Thread(target=self._hash_files, daemon=True)]:
+        self._md5_threads = [threading.Thread(target=self._hash_files, daemon=True) for _ in range(workers)]
+        for thread in [*self._threads, *self._md5_threads]:
             thread.start()
 
     def read(self, file: FileRead) -> None:
@@ -88,7 +88,8 @@ class Crew:
             self._stopped = True
             for _ in self._threads:
                 self._units.put(None)
-            self._md5s.put(None)
+            for _ in self._md5_threads:
+                self._md5s.put(None)
 
     def _read_again(self, file: FileRead) -> None:
         file.tries += 1
@@ -255,8 +256,10 @@ class Crew:
                 self._md5s.task_done()
 
     def _hash_file(self, file: FileRead) -> None:
-        """MD5 is one long chain: it runs beside the other work, on pages that are in memory anyway."""
-        made = hashlib.md5()  # noqa: S324 - what md5sum shows, not a proof
+        """MD5 is one long chain, so a file is one thread's: it runs beside the other work, on pages that are in memory
+        anyway. The interpreter's lock is held by neither call.
+        """
+        made = new_md5()
         buffer = bytearray(BATCH_BYTES)
         at = 0
         try:

@@ -10,6 +10,7 @@ import click
 
 from dumont.cli.commands.completing import MachineName
 from dumont.cli.commands.market import given, offer_filters
+from dumont.cli.commands.policies import as_fields, keeping_options
 from dumont.cli.errors import USAGE, CliError, Json
 from dumont.cli.output import Cli, common_options, duration, money
 
@@ -25,6 +26,9 @@ from dumont.cli.output import Cli, common_options, duration, money
 @click.option("--ssh-timeout", "ssh_timeout_seconds", type=float, metavar="S", help="Give SSH up S seconds after boot.")
 @click.option("--snapshot-every", "snapshot_every_minutes", type=float, metavar="MINUTES", help="Take snapshots by "
               "itself, so many minutes apart. [default: never]")  # fmt: skip
+@click.option("--verify-every", "verify_every_days", type=float, metavar="DAYS", help="Where snapshots are taken by "
+              "itself: how often the newest is read back whole; 0: never. [default: 7]")  # fmt: skip
+@keeping_options
 @click.option("--budget", "budget_usd", type=float, metavar="USD", help="A hard cap: reaching it DESTROYS the machine.")
 @click.option(
     "--ssh-key",
@@ -44,7 +48,9 @@ def up(cli: Cli, name: str, detach: bool, ssh_key_files: tuple[Path, ...], **opt
     from dumont.cli.follow import failure, follow
     from dumont.cli.keys import ensure_key, read_public_key
 
-    body = {"name": name, **given(options)}
+    body = {"name": name, **given(as_fields(options))}
+    if body.get("verify_every_days") == 0:
+        body["verify_every_days"] = None
     body["ssh_public_keys"] = [ensure_key()[1], *(read_public_key(file) for file in ssh_key_files)]
     budget = body.get("budget_usd")
     if budget is not None:
@@ -82,23 +88,30 @@ def _say_running(cli: Cli, machine: Json, operation: Json) -> None:
 
 @click.command()
 @click.argument("name", type=MachineName())
+@click.option("--snapshot", is_flag=True, help="Take a snapshot of the workspace first.")
 @click.option("--discard", is_flag=True, help="The workspace may be lost.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--detach", is_flag=True, help="Return at once instead of following.")
 @common_options
-def down(cli: Cli, name: str, discard: bool, yes: bool, detach: bool) -> None:
-    """Destroy a machine. Without --discard only if its workspace is empty.
+def down(cli: Cli, name: str, snapshot: bool, discard: bool, yes: bool, detach: bool) -> None:
+    """Destroy a machine, if its workspace is empty or saved.
+
+    Saved: each file is in its newest good snapshot, as it is now. With --snapshot one is taken first, and the machine
+    goes only if that has all files (what is written after the copy began goes with the machine: stop what writes).
 
     It is called destroyed when its provider says that it is gone.
     """
     from dumont.cli.follow import failure, follow
 
-    if not discard and not yes and not cli.as_json and sys.stdin.isatty():
-        question = f"destroy {name}? (refused if its workspace holds any file; --discard destroys it all the same)"
+    if snapshot and discard:
+        raise CliError("either --snapshot or --discard", exit_code=USAGE, code="usage")
+    if not (snapshot or discard or yes or cli.as_json) and sys.stdin.isatty():
+        question = f"destroy {name}? (refused if a file of its workspace is not saved; --snapshot saves all first)"
         if not click.confirm(question, err=True):
             raise CliError("nothing was done", exit_code=USAGE, code="not_confirmed")
+    wish = {"name": name, "discard": discard, **({"snapshot": True} if snapshot else {})}
     with cli.client() as client:
-        accepted = client.post("destroy", body={"name": name, "discard": discard})
+        accepted = client.post("destroy", body=wish)
         operation: Json = accepted.get("operation") or {}
         if detach:
             cli.result(accepted)
@@ -115,8 +128,10 @@ def down(cli: Cli, name: str, discard: bool, yes: bool, detach: bool) -> None:
 
 def _explained(error: CliError, name: str) -> CliError:
     """A refusal to destroy, with what stays, what it costs, and both ways on."""
+    save = f"`dumont down {name} --snapshot` saves all first; `dumont down {name} --discard` loses it"
     ways = {
-        "workspace_not_empty": f"fetch what you need (`dumont ssh {name}`), then `dumont down {name} --discard`",
+        "workspace_not_empty": save,
+        "unsaved_files": save,
         "workspace_unreadable": f"look for yourself (`dumont ssh {name}`), or `dumont down {name} --discard`",
     }
     if error.code not in ways:

@@ -34,8 +34,9 @@ def list_machines(cli: Cli, everything: bool) -> None:
 def show(cli: Cli, name: str) -> None:
     """Show a machine.
 
-    Its state, address, proof, cost and rentals.
+    Its state, address, health, proof, cost and rentals.
     """
+    from dumont.cli.health import show_heartbeat
     from dumont.cli.views import INSTANCE_COLUMNS, instance_row, racer_names, show_machine
 
     with cli.client() as client:
@@ -43,6 +44,7 @@ def show(cli: Cli, name: str) -> None:
         now = time.time() + client.clock_skew_seconds
     cli.result(found)
     show_machine(cli, found.get("machine") or {}, now)
+    show_heartbeat(cli, found.get("machine") or {})
     instances = found.get("instances") or []
     if instances:
         names = racer_names(found)

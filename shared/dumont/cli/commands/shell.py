@@ -10,55 +10,83 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import click
 
 from dumont.cli.commands.completing import MachineName
-from dumont.cli.errors import CONFLICT, FAILED, UNREACHABLE, CliError, Json
+from dumont.cli.errors import FAILED, UNREACHABLE, CliError, Json
 from dumont.cli.output import Cli, common_options
+from dumont.cli.routing import WAIT_SECONDS, RouteFinder, known_hosts_line
+
+F = TypeVar("F", bound=Callable[..., Any])
+LOST = 255
+"""How OpenSSH's client ends when a connection could not be made, or broke."""
+
+
+def wait_option(command: F) -> F:
+    """For how long a machine on the move is waited for."""
+    option = click.option(
+        "--wait",
+        "wait_seconds",
+        type=click.FloatRange(0, 86_400),
+        default=WAIT_SECONDS,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to wait for a machine that is moved to another host.",
+    )
+    return option(command)
 
 
 @click.command()
 @click.argument("name", type=MachineName())
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@wait_option
 @common_options
-def ssh(cli: Cli, name: str, command: tuple[str, ...]) -> int:
+def ssh(cli: Cli, name: str, command: tuple[str, ...], wait_seconds: float) -> int:
     """Open a shell on a machine.
 
     With a COMMAND that is run instead, on a terminal of its own if there is one here.
     Put -- before it: `dumont ssh trainer -- htop`. Uses OpenSSH's client where there is one.
     """
-    machine = _reachable(cli, name)
+    route = _route(cli, name, wait_seconds)
     client = shutil.which("ssh")
     if client is not None:
-        return _openssh(client, machine, command)
+        status = _openssh(client, route, command)
+        if status == LOST:
+            cli.note(
+                f"the connection is lost. If its host has died, Dumont moves {name}: `dumont events {name} -f` tells, "
+                f"and `dumont ssh {name}` waits and connects to where it is then"
+            )
+        return status
     if not command:
         raise CliError(
             "there is no `ssh` on this machine, and a shell needs it",
             code="no_ssh",
             hint=f"install OpenSSH's client; a single command works without: `dumont run {name} -- COMMAND`",
         )
-    return _run(machine, command, sys.stdout.buffer, sys.stderr.buffer)
+    return _run(route, command, sys.stdout.buffer, sys.stderr.buffer)
 
 
 @click.command()
 @click.argument("name", type=MachineName())
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@wait_option
 @common_options
-def run(cli: Cli, name: str, command: tuple[str, ...]) -> int:
+def run(cli: Cli, name: str, command: tuple[str, ...], wait_seconds: float) -> int:
     """Run a command on a machine.
 
     Its output comes as it is written, and its exit status is passed on.
     Put -- before it; arguments reach it as they are: `dumont run trainer -- echo "a b"`. A single argument is a line
     for the machine's shell: `dumont run trainer -- 'cd workspace && ls | wc -l'`.
     """
-    machine = _reachable(cli, name)
+    route = _route(cli, name, wait_seconds)
     if not cli.as_json:
-        return _run(machine, command, sys.stdout.buffer, sys.stderr.buffer)
+        return _run(route, command, sys.stdout.buffer, sys.stderr.buffer)
     stdout, stderr = io.BytesIO(), io.BytesIO()
-    status = _run(machine, command, stdout, stderr)
+    status = _run(route, command, stdout, stderr)
     written = {
         "stdout": stdout.getvalue().decode(errors="replace"),
         "stderr": stderr.getvalue().decode(errors="replace"),
@@ -72,40 +100,26 @@ def remote_line(command: tuple[str, ...]) -> str:
     return command[0] if len(command) == 1 else shlex.join(command)
 
 
-def _reachable(cli: Cli, name: str) -> Json:
+def _route(cli: Cli, name: str, wait_seconds: float) -> Json:
+    """Where the machine is now; one that is on the move is waited for."""
+    from dumont.cli.follow import lines_on_stderr
+
+    def quiet(_: Json) -> None:
+        return
+
+    show = quiet if cli.as_json else lines_on_stderr()
     with cli.client() as client:
-        machine = client.machine(name)
-    if not (machine.get("ssh") or {}).get("host"):
-        raise CliError(
-            f"{name} is {machine.get('state')}: it has no SSH address",
-            exit_code=CONFLICT,
-            code="not_running",
-            hint=f"see `dumont show {name}`",
-        )
-    if not machine.get("host_key"):
-        # Without the key that the proof saw, anyone who answers at that address would be believed.
-        raise CliError(
-            f"{name} has no pinned host key yet",
-            exit_code=CONFLICT,
-            code="not_proven",
-            hint=f"see `dumont show {name}`",
-        )
-    return machine
+        return RouteFinder(client, name, wait_seconds=wait_seconds, show=show, tell=cli.note).find()
 
 
-def known_hosts_line(machine: Json) -> str:
-    """The machine's address with its pinned key, as OpenSSH keeps them."""
-    ssh_at = machine["ssh"]
-    return f"[{ssh_at['host']}]:{ssh_at.get('port') or 22} {machine['host_key']}\n"
-
-
-def ssh_arguments(client: str, machine: Json, known_hosts: Path, identity: Path, command: tuple[str, ...]) -> list[str]:
+def ssh_arguments(client: str, route: Json, known_hosts: Path, identity: Path, command: tuple[str, ...]) -> list[str]:
     """The command line for OpenSSH's client: this host key and no other, this identity and no other.
 
     Hosts are hostile: no agent and no display is forwarded, and no connection that is open already is shared.
     """
-    ssh_at = machine["ssh"]
+    ssh_at = route["ssh"]
     options = {
+        "HostKeyAlias": str(route["machine"]),
         "UserKnownHostsFile": str(known_hosts),
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "yes",
@@ -132,14 +146,14 @@ def ssh_arguments(client: str, machine: Json, known_hosts: Path, identity: Path,
     return [*arguments, remote_line(command)] if command else arguments
 
 
-def _openssh(client: str, machine: Json, command: tuple[str, ...]) -> int:
+def _openssh(client: str, route: Json, command: tuple[str, ...]) -> int:
     from dumont.cli.keys import key_file, private_key_text
 
     private_key_text()  # says so in our words if there is none
     with tempfile.TemporaryDirectory(prefix="dumont-ssh-") as folder:
         known_hosts = Path(folder) / "known_hosts"
-        known_hosts.write_text(known_hosts_line(machine), encoding="utf-8")
-        arguments = ssh_arguments(client, machine, known_hosts, key_file(), command)
+        known_hosts.write_text(known_hosts_line(route), encoding="utf-8")
+        arguments = ssh_arguments(client, route, known_hosts, key_file(), command)
         # Not exec: the file must live as long as ssh and not a moment longer. Ctrl-C is ssh's to handle; a handler that
         # does nothing, unlike SIG_IGN, is not inherited by it.
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -158,16 +172,16 @@ def _environment_without_key() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "DUMONT_API_KEY"}
 
 
-def _run(machine: Json, command: tuple[str, ...], stdout: BinaryIO, stderr: BinaryIO) -> int:
+def _run(route: Json, command: tuple[str, ...], stdout: BinaryIO, stderr: BinaryIO) -> int:
     from dumont.adapters.ssh import stream
     from dumont.cli.keys import key_file, private_key_text
     from dumont.domain.errors import HostKeyChanged, InvalidInput, ShellRefused, ShellUnreachable
     from dumont.domain.records import SshEndpoint
 
-    at: dict[str, Any] = machine["ssh"]
+    at: dict[str, Any] = route["ssh"]
     endpoint = SshEndpoint(host=at["host"], port=at.get("port") or 22, user=at.get("user") or "root")
     try:
-        status = stream(endpoint, machine["host_key"], private_key_text(), remote_line(command), stdout, stderr)
+        status = stream(endpoint, route["host_key"], private_key_text(), remote_line(command), stdout, stderr)
         return status if status >= 0 else 255  # a signal ended it, and SSH does not say which
     except InvalidInput as error:
         raise CliError(
@@ -192,5 +206,5 @@ def _run(machine: Json, command: tuple[str, ...], stdout: BinaryIO, stderr: Bina
             f"the machine cannot be reached: {error}",
             exit_code=UNREACHABLE,
             code="ssh_unreachable",
-            hint=f"see `dumont show {machine.get('name')}`",
+            hint=f"see `dumont show {route.get('machine')}`",
         ) from error

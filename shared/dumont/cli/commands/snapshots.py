@@ -168,18 +168,21 @@ def snapshots(cli: Cli, name: str | None) -> None:
 
 @click.command()
 @click.argument("name", type=MachineName())
-@click.option("--snapshot", "snapshot_id", metavar="ID", help="Which one. [default: the newest complete one]")
+@click.option("--snapshot", "snapshot_id", metavar="ID", help="Which one. [default: the newest good one]")
 @click.option("--path", metavar="P", help="Only this file or folder of the workspace. [default: all of it]")
 @click.option("--fall-back", is_flag=True, help="If it is damaged, go on with the one before it.")
+@click.option("--discard", is_flag=True, help="What is there, and in no snapshot, may be lost.")
 @click.option("--detach", is_flag=True, help="Return at once instead of following.")
 @common_options
-def restore(cli: Cli, name: str, snapshot_id: str | None, path: str | None, fall_back: bool, detach: bool) -> None:
+def restore(cli: Cli, name: str, snapshot_id: str | None, path: str | None, **flags: bool) -> None:
     """Put a snapshot's files into a machine.
 
-    The workspace (with --path that part of it) becomes what it was: files that are not in the snapshot GO. All is
-    checked before anything changes; if it is damaged, the workspace stays as it is.
+    The workspace (with --path that part of it) becomes what it was: files that are not in the snapshot GO. It is
+    refused where that would lose files that the newest good snapshot does not have as they are now; --discard lets
+    them go. All is checked before anything changes; if the snapshot is damaged, the workspace stays as it is.
     """
-    wish = {"name": name, "snapshot": snapshot_id, "path": path, "fall_back": fall_back or None}
+    detach, fall_back = flags.pop("detach"), flags["fall_back"]
+    wish = {"name": name, "snapshot": snapshot_id, "path": path, **{flag: on or None for flag, on in flags.items()}}
     body = {field: value for field, value in wish.items() if value is not None}
     operation = _follow_up(cli, ("restore",), body, detach=detach)
     if operation is None:

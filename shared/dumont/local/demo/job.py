@@ -208,15 +208,16 @@ class Job:
         return endpoint, host_key, private_key
 
     def _refuse(self) -> None:
-        with self._step("destroy refused", "try to destroy it without --discard: it holds result.txt"):
+        self._command("echo mine > workspace/notes.txt")
+        with self._step("destroy refused", "try to destroy it without --discard: notes.txt is in no snapshot"):
             accepted = self._client.post("destroy", body={"name": MACHINE, "discard": False})
             operation = follow(self._cli, self._client, accepted.get("operation") or {})
             self._look()
         code = (operation.get("problem") or {}).get("code")
         self._cli.note("    refused, as it must be: nothing that a user has is destroyed unasked")
         self.check(
-            "a workspace with files in it is not destroyed unasked",
-            operation.get("state") == "failed" and code == "workspace_not_empty" and self._state() == "running",
+            "a workspace with unsaved files in it is not destroyed unasked",
+            operation.get("state") == "failed" and code == "unsaved_files" and self._state() == "running",
             f"{operation.get('state')}: {code}; the machine is {self._state()}",
         )
 

@@ -90,7 +90,8 @@ class Saving:
 
     def restore(self) -> None:
         """Restore it, and compare."""
-        body = {"name": self._machine, "snapshot": self._snapshot.get("id")}
+        # What the accident left differs from what was saved: without this word a restore would keep it.
+        body = {"name": self._machine, "snapshot": self._snapshot.get("id"), "discard": True}
         operation = self._ended(self._client.post("restore", body=body))
         after = self._run(HASHES)
         count = len(after.splitlines())

@@ -9,11 +9,14 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 
 import psutil
 
+from dumont.local.machine import proxy
 from dumont.local.machine.folder import MachineFolder, shell
 from dumont.local.machine.ssh_server import SshServer
+from dumont.local.machine.wire import Door, Wire
 
 PR_SET_CHILD_SUBREAPER = 36
 REAP_SECONDS = 5.0
@@ -52,11 +55,11 @@ class MachineProcess:
     """Runs a machine until its control pipe says so or breaks."""
 
     def __init__(self, folder: MachineFolder, listener: socket.socket, control: int) -> None:
-        """`listener` is bound and not listening yet; on `control` come the words "boot", "open" and "deaf", a line
-        each.
+        """`listener` is bound and not listening yet; on `control` come words, a line each: "boot" runs the on-start
+        script, "open" and "deaf" open and close SSH, "cut" and "mend" are of the network.
         """
         self._folder = folder
-        self._server = SshServer(folder, listener)
+        self._listener = listener
         self._control = control
         self._own: set[asyncio.Task[None]] = set()
 
@@ -74,21 +77,32 @@ class MachineProcess:
         loop = asyncio.get_running_loop()
         pipe = os.fdopen(self._control, "rb", buffering=0)
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        wire = Wire()
+        outward = bound_listener()
+        environment = _of_the_network(self._listener, outward)
+        server = SshServer(self._folder, self._listener, wire, environment)
+        way_out = Door(outward, wire, proxy.Proxy(wire).serve)
+        way_out.open()
         reaping = asyncio.create_task(self._reap_adopted())
         try:
             while line := await reader.readline():
                 match line.strip():
                     case b"boot":
-                        self._own.add(asyncio.create_task(self._run_on_start()))
+                        self._own.add(asyncio.create_task(self._run_on_start(environment)))
                     case b"open":
-                        await self._server.open()
+                        server.open()
                     case b"deaf":
-                        self._server.close()
+                        server.close()
+                    case b"cut":
+                        wire.cut()
+                    case b"mend":
+                        wire.mend()
         finally:
             reaping.cancel()
-            self._server.close()
+            way_out.close()
+            server.close()
 
-    async def _run_on_start(self) -> None:
+    async def _run_on_start(self, environment: Mapping[str, str]) -> None:
         with self._folder.log.open("ab") as log:  # what a container with SSH prints first
             log.write(b"Server listening on 0.0.0.0 port 22.\n")
         script = self._folder.read_spec().on_start
@@ -103,7 +117,7 @@ class MachineProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self._folder.environment(),
+                env={**self._folder.environment(), **environment},
                 cwd=self._folder.home,
                 start_new_session=True,
             )
@@ -124,6 +138,16 @@ class MachineProcess:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
             seen = dead - seen
+
+
+def _of_the_network(ssh: socket.socket, outward: socket.socket) -> dict[str, str]:
+    """What a container's environment says of its network, by Vast.ai's names, and the only way out of it."""
+    host, port = ssh.getsockname()
+    return {
+        "PUBLIC_IPADDR": str(host),
+        "VAST_TCP_PORT_22": str(port),
+        **proxy.environment(*outward.getsockname()),
+    }
 
 
 def bound_listener(port: int = 0) -> socket.socket:

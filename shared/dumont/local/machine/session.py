@@ -9,7 +9,7 @@ import os
 import signal
 import struct
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ HANG_UP_SECONDS = 0.2
 Process = asyncssh.SSHServerProcess[bytes]
 
 
-async def run_session(process: Process, folder: MachineFolder) -> None:
+async def run_session(process: Process, folder: MachineFolder, environment_beside: Mapping[str, str]) -> None:
     """Run what the client asked for until it ends or the client goes; then nothing of its process group is left."""
-    environment = folder.environment()
+    environment = {**folder.environment(), **environment_beside}
     environment.update({str(name): str(value) for name, value in process.env.items()})
     command = [shell(), "-c", process.command] if process.command is not None else [shell()]
     if process.term_type is not None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
+from collections.abc import Mapping
 
 import asyncssh
 
 from dumont.local.machine.folder import MachineFolder
 from dumont.local.machine.session import Process, run_session
+from dumont.local.machine.wire import Door, Wire
 
 LOGIN_SECONDS = 30
 SERVER_VERSION = "OpenSSH_8.9p1"
@@ -57,40 +61,55 @@ def _allowed(text: str) -> set[bytes]:
 class SshServer:
     """The server of one machine, on a socket that is bound already and refuses everyone until `open`."""
 
-    def __init__(self, folder: MachineFolder, listener: socket.socket) -> None:
+    def __init__(
+        self, folder: MachineFolder, listener: socket.socket, wire: Wire, environment: Mapping[str, str]
+    ) -> None:
+        """`environment` is what commands have beside what the folder says."""
         self._folder = folder
-        self._listener = listener
+        self._wire = wire
+        self._environment = dict(environment)
         self._connections: set[asyncssh.SSHServerConnection] = set()
-        self._acceptor: asyncssh.SSHAcceptor | None = None
+        self._door = Door(listener, wire, self._serve)
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Let people in from now on."""
-        if self._acceptor is not None:
-            return
-
-        async def serve(process: Process) -> None:
-            await run_session(process, self._folder)
-
-        self._acceptor = await asyncssh.listen(
-            sock=self._listener,
-            backlog=128,
-            server_factory=lambda: _Server(self._folder, self._connections),
-            server_host_keys=[str(self._folder.host_key)],
-            server_version=SERVER_VERSION,
-            process_factory=serve,
-            sftp_factory=True,
-            allow_scp=True,
-            encoding=None,
-            line_editor=False,
-            login_timeout=LOGIN_SECONDS,
-            password_auth=False,
-            kbdint_auth=False,
-            gss_host=None,
-        )
+        self._door.open()
 
     def close(self) -> None:
         """Refuse everyone, and break off who is in."""
-        if self._acceptor is not None:
-            self._acceptor.close()
+        self._door.close()
         for connection in list(self._connections):
             connection.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The server sits behind a pair of sockets, and not on the port itself: so the wire between them can be cut.
+        near, far = socket.socketpair()
+        far.setblocking(False)
+        inside = await asyncio.open_connection(sock=near)
+        talking = asyncio.ensure_future(self._talk(far))
+        try:
+            await self._wire.join((reader, writer), inside)
+        finally:
+            talking.cancel()
+
+    async def _talk(self, connection: socket.socket) -> None:
+        async def run(process: Process) -> None:
+            await run_session(process, self._folder, self._environment)
+
+        # Who fails to log in, or goes before that, was told by the protocol itself.
+        with contextlib.suppress(asyncssh.Error, OSError):
+            await asyncssh.run_server(
+                connection,
+                server_factory=lambda: _Server(self._folder, self._connections),
+                server_host_keys=[str(self._folder.host_key)],
+                server_version=SERVER_VERSION,
+                process_factory=run,
+                sftp_factory=True,
+                allow_scp=True,
+                encoding=None,
+                line_editor=False,
+                login_timeout=LOGIN_SECONDS,
+                password_auth=False,
+                kbdint_auth=False,
+                gss_host=None,
+            )

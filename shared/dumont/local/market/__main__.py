@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+from dumont.local.market.lifecycle import BOOTS
 from dumont.local.market.server import MarketServer
 
 
@@ -31,6 +32,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True, help="where the machines' disks are kept")
     parser.add_argument("--api-key-file", type=Path, required=True, help="a file with an API key on each line")
     parser.add_argument("--time-scale", type=float, default=1.0, help="multiplies how long boots, starts, stops take")
+    parser.add_argument("--boots", choices=sorted(BOOTS), default="fast", help="real: some take long, some never end")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--credit-usd", type=float, default=100.0)
     parser.add_argument("--no-machines", action="store_true", help="instances are rows in answers only")
@@ -48,6 +50,7 @@ def main() -> int:
         port=options.port,
         seed=options.seed,
         time_scale=options.time_scale,
+        boots=options.boots,
         credit_usd=options.credit_usd,
         machines=not options.no_machines,
     )

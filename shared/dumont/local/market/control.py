@@ -10,17 +10,31 @@ import msgspec
 
 from dumont.local.market.api import Answer, Api
 from dumont.local.market.faults import KINDS, Fault
+from dumont.local.market.instance import Instance
+from dumont.local.market.interventions import mend
 from dumont.local.market.refusals import Refused
 from dumont.local.market.rows import instance_row
 
 PREFIX = "/_market/"
 
 
+class Named(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which instances: of an id, or of a label, in which "*" stands for anything."""
+
+    instance_id: int | None = None
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.instance_id is None and self.label is None:
+            raise ValueError("an instance_id or a label is needed")
+
+
 def control(api: Api, method: str, path: str, raw: bytes, now: float) -> Answer:
     """Answer a request to a control endpoint:
 
     - GET `bill`, GET `state`, GET `calls` (the requests answered so far), GET `faults`
-    - POST `faults` (a `Fault`), DELETE `faults`
+    - POST `faults` (a `Fault`; answers with the `instance_ids` that it befell at once), DELETE `faults`
+    - POST `mend` `{"instance_id": …}` or `{"label": …}`: what is cut off or offline comes back now
     - POST `credit` `{"credit_usd": …}`, POST `limits` `{endpoint: seconds}` (empty: off)
     """
     name = path.removeprefix(PREFIX).strip("/")
@@ -44,8 +58,11 @@ def _act(api: Api, method: str, name: str, raw: bytes, now: float) -> Any:
         case "GET", "faults":
             return {"faults": msgspec.to_builtins(market.faults.waiting())}
         case "POST", "faults":
-            market.inject(msgspec.json.decode(raw, type=Fault), now)
-            return {"success": True}
+            befallen = market.inject(msgspec.json.decode(raw, type=Fault), now)
+            return {"success": True, "instance_ids": befallen}
+        case "POST", "mend":
+            named = msgspec.json.decode(raw, type=Named)
+            return {"success": True, "instance_ids": mend(market, named.instance_id, named.label, now)}
         case "DELETE", "faults":
             market.faults.clear()
             return {"success": True}
@@ -67,6 +84,8 @@ def _history(api: Api, now: float) -> list[dict[str, Any]]:
                 **instance_row(instance, moment, api.market.opened_at),
                 "ask_id": instance.ask.id,
                 "exists": instance.exists(now),
+                "network_works": instance.network_works(now),
+                "processes_run": instance.container_since(now) is not None and _reached(api, instance, now),
                 "created_at": instance.created_at,
                 "destroyed_at": instance.destroyed_at,
                 "phases": [
@@ -77,6 +96,11 @@ def _history(api: Api, now: float) -> list[dict[str, Any]]:
             }
         )
     return shown
+
+
+def _reached(api: Api, instance: Instance, now: float) -> bool:
+    """Whether what its timeline says still befalls its machine."""
+    return instance.exists(now) or instance in api.market.unreached(now)
 
 
 def _json(status: int, body: Any) -> Answer:

@@ -17,11 +17,12 @@ just as pure, with the faults that befall requests.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dumont.local.market import billing, lifecycle, misfortunes
+from dumont.local.market import billing, interventions, lifecycle, misfortunes
 from dumont.local.market.billing import Bill
 from dumont.local.market.catalogue import CATALOGUES, Ask, catalogue
 from dumont.local.market.faults import (
@@ -77,6 +78,7 @@ class Market:
         self._credit_usd = credit_usd
         self._instances: dict[int, Instance] = {}
         self._open: dict[int, Instance] = {}
+        self._unreached: dict[int, Instance] = {}
         self._rented_times: dict[int, int] = {}
         self._settled_until = opened_at
         self._rng = random.Random(f"market/{seed}")
@@ -85,7 +87,7 @@ class Market:
 
     def search(self, query: Mapping[str, Any], now: float) -> list[dict[str, Any]]:
         """Offers as Vast.ai answers a search; see `Offers.search`."""
-        now = self._settle(now)
+        now = self.settle(now)
         return self.offers.search(query, self._rented(), now)
 
     def _rented(self) -> set[int]:
@@ -97,11 +99,12 @@ class Market:
         """Rent an offer; `body` as Vast.ai's API has it. Raises `Refused`; `extra["new_contract"]` names an instance
         that exists all the same.
         """
-        now = self._settle(now)
+        now = self.settle(now)
         ask = self.offers.get(ask_id)
         if ask is None:
             raise offer_gone(ask_id, 404)
-        fault = self.faults.take(CREATE_KINDS, rng=self._rng, ask_id=ask_id, machine_id=ask.machine_id)
+        label = body.get("label") if isinstance(body.get("label"), str) else None
+        fault = self.faults.take(CREATE_KINDS, rng=self._rng, ask_id=ask_id, machine_id=ask.machine_id, label=label)
         if self._credit_usd <= 0 or (fault and fault.kind == "out_of_credit"):
             raise out_of_credit()
         if fault and fault.kind == "offer_gone":
@@ -125,6 +128,10 @@ class Market:
         # Drawn for the offer and how often it was rented, so that creates that race draw the same in any order.
         rng = random.Random(f"{self.seed}/{ask.id}/{times}")
         seconds = self._durations.boot(rng) * self._time_scale
+        ends = math.isfinite(seconds)
+        if not ends:
+            seconds = lifecycle.TYPICAL_BOOT_SECONDS * self._time_scale
+        booting = lifecycle.boot_phases(now, seconds, order.image, order.runtype.split()[0])
         instance_id = self._first_instance_id + len(self._instances)
         nowhere = (f"ssh{instance_id % 9 + 1}.vast.ai", 10_000 + instance_id % 20_000)
         instance = Instance(
@@ -133,7 +140,7 @@ class Market:
             order=order,
             label=order.label,
             created_at=now,
-            timeline=Timeline(lifecycle.boot_phases(now, seconds, order.image, order.runtype.split()[0])),
+            timeline=Timeline(booting if ends else lifecycle.endless_boot(now, seconds)),
             container_key=f"{rng.getrandbits(256):064x}",
             gpu_usd_per_hour=ask.gpu_usd_per_hour if order.bid_usd_per_hour is None else order.bid_usd_per_hour,
             bid_usd_per_hour=order.bid_usd_per_hour,
@@ -146,7 +153,12 @@ class Market:
             instance.timeline = Timeline([Phase(now, STOPPED, STOPPED, STOPPED)])
         for kind in sorted(BOOT_KINDS):
             fault = self.faults.take(
-                frozenset({kind}), rng=rng, ask_id=ask.id, machine_id=ask.machine_id, instance_id=instance.id
+                frozenset({kind}),
+                rng=rng,
+                ask_id=ask.id,
+                machine_id=ask.machine_id,
+                instance_id=instance.id,
+                label=instance.label,
             )
             if fault is not None:
                 misfortunes.befall_boot(instance, fault, seconds)
@@ -154,7 +166,7 @@ class Market:
 
     def instance(self, instance_id: int, now: float) -> Instance:
         """An instance that exists. Raises `Refused` (404) for one that does not, or no longer."""
-        now = self._settle(now)
+        now = self.settle(now)
         found = self._open.get(instance_id)
         if found is None or not found.exists(now):
             raise no_such_instance(instance_id)
@@ -162,8 +174,15 @@ class Market:
 
     def live(self, now: float) -> list[Instance]:
         """Every instance that exists, oldest first."""
-        now = self._settle(now)
+        now = self.settle(now)
         return [instance for instance in self._open.values() if instance.exists(now)]
+
+    def unreached(self, now: float) -> list[Instance]:
+        """Those that are destroyed, and whose processes run on because nobody could tell their machine."""
+        now = self.settle(now)
+        for instance in [i for i in self._unreached.values() if i.network_works(now)]:
+            del self._unreached[instance.id]
+        return list(self._unreached.values())
 
     def ever(self) -> list[Instance]:
         """Every instance that was created, destroyed ones too, oldest first."""
@@ -179,7 +198,11 @@ class Market:
             return
         if self._credit_usd <= 0:
             raise out_of_credit()
-        if phase.actual == OFFLINE or "OCI" in phase.message:
+        if phase.actual == OFFLINE:
+            instance.timeline.come_back(now, Phase(now, RUNNING, RUNNING, RUNNING))
+            instance.timeline.now_says(now, phase._replace(at=now, intended=RUNNING))
+            return
+        if "OCI" in phase.message:
             instance.timeline.replan(now, phase._replace(at=now, intended=RUNNING))
             return
         bid = instance.bid_usd_per_hour
@@ -191,6 +214,7 @@ class Market:
             ask_id=instance.ask.id,
             machine_id=instance.ask.machine_id,
             instance_id=instance_id,
+            label=instance.label,
         )
         if fault is not None or (bid is not None and bid < instance.ask.min_bid_usd_per_hour):
             waiting = Phase(now, "exited", STOPPED, RUNNING, misfortunes.RESOURCES_UNAVAILABLE)
@@ -205,7 +229,8 @@ class Market:
         now, phase = self._settled_until, instance.phase(now)
         stopped = Phase(now, "exited" if instance_id % 2 else STOPPED, STOPPED, STOPPED)
         if phase.actual == OFFLINE:
-            instance.timeline.replan(now, stopped._replace(actual=OFFLINE))
+            instance.timeline.come_back(now, stopped)
+            instance.timeline.now_says(now, stopped._replace(actual=OFFLINE))
         elif phase.running:
             seconds = self._durations.stop(self._rng) * self._time_scale
             instance.timeline.replan(now, phase._replace(at=now, intended=STOPPED), stopped._replace(at=now + seconds))
@@ -238,9 +263,11 @@ class Market:
         now = self._settled_until
         if instance.destroyed_at is not None:
             return
-        fault = self.faults.take(DESTROY_KINDS, rng=self._rng, ask_id=instance.ask.id, instance_id=instance_id)
+        fault = self.faults.take(
+            DESTROY_KINDS, rng=self._rng, ask_id=instance.ask.id, instance_id=instance_id, label=instance.label
+        )
         instance.destroyed_at = now + ((fault.seconds or 0.0) if fault else 0.0)
-        self._settle(now)
+        self.settle(now)
 
     def change_bid(self, instance_id: int, price_usd_per_hour: float | None, now: float) -> float:
         """Bid another price, in USD per hour; None bids one that wins. Answers with the bid."""
@@ -262,17 +289,17 @@ class Market:
 
     def credit_usd(self, now: float) -> float:
         """What the account can still spend. It sinks below zero only by what stopped instances' disks bill."""
-        self._settle(now)
+        self.settle(now)
         return self._credit_usd
 
     def set_credit(self, credit_usd: float, now: float) -> None:
         """Put the account's credit at an amount from now on."""
-        self._settle(now)
+        self.settle(now)
         self._credit_usd = credit_usd
 
     def bill(self, now: float) -> Bill:
         """What everything has cost by now."""
-        self._settle(now)
+        self.settle(now)
         lines = tuple(billing.line(instance) for instance in self._instances.values())
         gpu_usd, storage_usd = sum(line.gpu_usd for line in lines), sum(line.storage_usd for line in lines)
         return Bill(
@@ -286,12 +313,15 @@ class Market:
     def next_change(self, now: float) -> float | None:
         """The next moment at which an instance changes by itself (credit running out aside); None if none is known."""
         now = max(now, self._settled_until)
-        moments = [instance.timeline.next_change(now) for instance in self._open.values()]
+        every = [*self._open.values(), *self._unreached.values()]
+        moments = [instance.timeline.next_change(now) for instance in every]
         for instance in self._open.values():
-            moments += [instance.destroyed_at, instance.ssh_dead_from, instance.no_gpu_from]
-        return min((moment for moment in moments if moment is not None and moment > now), default=None)
+            moments += [instance.destroyed_at, instance.ssh_dead_from, instance.no_gpu_from, *instance.kills]
+        for instance in every:
+            moments += instance.network_changes()
+        return min((moment for moment in moments if moment is not None and now < moment < math.inf), default=None)
 
-    def _settle(self, now: float) -> float:
+    def settle(self, now: float) -> float:
         """Bill up to now, stop everything at the moment when credit runs out, drop what is gone. Answers with now."""
         start = self._settled_until
         if now > start and self._open:
@@ -311,24 +341,20 @@ class Market:
         self._settled_until = now = max(now, start)
         for instance in [i for i in self._open.values() if i.destroyed_at is not None and i.destroyed_at <= now]:
             del self._open[instance.id]
+            if instance.outlives_destroy and not instance.network_works(instance.destroyed_at or now):
+                self._unreached[instance.id] = instance
         return now
 
     # --- Misfortune -----------------------------------------------------------------------------------------------
 
-    def inject(self, fault: Fault, now: float) -> None:
-        """Let a fault befall an instance now, if it names one and is of that kind; otherwise let it wait for its case.
-
-        Raises `Refused` (404) if the instance that it names does not exist.
-        """
-        if fault.kind in BOOT_KINDS and fault.instance_id is not None:
-            instance = self.instance(fault.instance_id, now)
-            misfortunes.befall(instance, fault, self._settled_until + (fault.after_seconds or 0.0))
-        else:
-            self.faults.add(fault)
+    def inject(self, fault: Fault, now: float) -> list[int]:
+        """Let a fault befall whom it names, or wait for its case; see `interventions.inject`."""
+        return interventions.inject(self, fault, now)
 
     def container_exited(self, instance_id: int, now: float) -> None:
         """A real machine's processes ended by themselves: the instance is exited from now on."""
-        misfortunes.befall(self.instance(instance_id, now), Fault(kind="dies"), self._settled_until)
+        instance = next((i for i in self.unreached(now) if i.id == instance_id), None)
+        misfortunes.exit_by_itself(instance or self.instance(instance_id, now), self._settled_until)
 
     def place(self, instance_id: int, host: str, port: int) -> None:
         """Where the SSH server of an instance's real machine answers."""

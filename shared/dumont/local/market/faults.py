@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import random
 from collections.abc import Iterable
 from typing import Annotated
@@ -10,10 +11,21 @@ import msgspec
 from msgspec import Meta
 
 BOOT_KINDS = frozenset(
-    {"boot_never_ends", "oci_error", "bad_image", "dies", "offline", "ssh_dead", "no_gpu", "wrong_gpu", "bid_lost"}
-)
-"""What befalls an instance. With `instance_id` at once (or `after_seconds` from now); otherwise decided at a create,
-and `after_seconds` then counts from when it runs."""
+    {
+        "boot_never_ends", "oci_error", "bad_image", "dies", "offline", "network_cut", "hung", "ssh_dead", "no_gpu",
+        "wrong_gpu", "bid_lost",
+    }
+)  # fmt: skip
+"""What befalls an instance. With `instance_id` or `label` at once (or `after_seconds` from now); otherwise, or with
+`at_create`, decided at a create, and `after_seconds` then counts from when it runs.
+
+- `dies`: the container exits; its processes are killed, and the market says so.
+- `hung`: its processes are killed at once, and the market goes on saying "running"; after `seconds`, "offline".
+- `network_cut`: nothing goes in or out, SSH neither answers nor refuses, the processes run on and the market goes on
+  saying "running". After `seconds` everything passes again.
+- `offline`: the same, but the market says "offline" meanwhile.
+- `bid_lost`: stopped, as when somebody else bids more.
+"""
 
 CREATE_KINDS = frozenset({"offer_gone", "out_of_credit", "bid_too_low"})
 """How a create is refused. `bid_too_low` leaves a stopped instance that bills its disk."""
@@ -44,6 +56,13 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ask_id: int | None = None
     machine_id: int | None = None
     instance_id: int | None = None
+    label: str | None = None
+    """Of the instance; "*" stands for anything: "*.trainer.2.*"."""
+    at_create: bool = False
+    """Wait for a create, though instances of that label are there."""
+    outlives_destroy: bool = False
+    """Of a cut network or a lost host: a destroy, which cannot reach the machine, ends the rental at once and the
+    machine's processes only when its network is back."""
     endpoint: str | None = None
     """search, create, list, show, update, reboot, destroy, bid, logs, command, ssh, user or keys."""
     status: int | None = None
@@ -56,6 +75,10 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"no such fault; there are: {', '.join(sorted(KINDS))}")
+
+    def names(self, label: str | None) -> bool:
+        """Whether an instance of that label is one that it may befall, as far as labels go."""
+        return self.label is None or fnmatch.fnmatchcase(label or "", self.label)
 
 
 class FaultRate(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +132,7 @@ class Faults:
         ask_id: int | None = None,
         machine_id: int | None = None,
         instance_id: int | None = None,
+        label: str | None = None,
         endpoint: str | None = None,
     ) -> Fault | None:
         """The fault of these kinds that befalls this case, if one does; it is then used up once."""
@@ -117,6 +141,8 @@ class Faults:
             if fault.kind not in kinds:
                 continue
             if any(getattr(fault, key) not in (None, value) for key, value in case.items()):
+                continue
+            if not fault.names(label):
                 continue
             if fault.count is not None:
                 fault.count -= 1

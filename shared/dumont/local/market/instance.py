@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from dumont.local.market.catalogue import Ask
-from dumont.local.market.lifecycle import Phase, Timeline
+from dumont.local.market.lifecycle import OFFLINE, Phase, Timeline
 from dumont.local.market.refusals import invalid_args
 
 DISK_GB_LEAST = 8
@@ -140,6 +140,12 @@ class Instance:
     no_gpu_from: float | None = None
     shown_gpu: str | None = None
     """The GPU that nvidia-smi shows, where it is not the one that was offered."""
+    cuts: list[tuple[float, float]] = field(default_factory=list)
+    """From when to when its network is cut, beside the times in which its host is offline."""
+    kills: list[float] = field(default_factory=list)
+    """When its processes ended though the market did not end them. The next start brings them back."""
+    outlives_destroy: bool = False
+    """Whether a destroy ends its processes only when its network works."""
     destroyed_at: float | None = None
     settled_until: float = 0.0
     gpu_usd: float = 0.0
@@ -164,9 +170,38 @@ class Instance:
         """Whether it is there at a moment: created, and not destroyed yet."""
         return self.created_at <= now and (self.destroyed_at is None or now < self.destroyed_at)
 
+    def container_since(self, now: float) -> float | None:
+        """When the container whose processes run now was started; None if none run. Those of a host that is offline or
+        cut off run on.
+        """
+        since = self.timeline.container_since(now)
+        return None if since is None or any(since <= kill <= now for kill in self.kills) else since
+
+    def will_have_container(self, now: float) -> bool:
+        """Whether its processes run now, or are planned to."""
+        planned = [phase.at for phase in self.timeline.all() if phase.at > now]
+        return any(self.container_since(moment) is not None for moment in [now, *planned])
+
+    def network_works(self, now: float) -> bool:
+        """Whether anything goes in or out of it."""
+        return self.phase(now).actual != OFFLINE and not any(start <= now < end for start, end in self.cuts)
+
+    def network_changes(self) -> Iterator[float]:
+        """When cuts of its network begin and end."""
+        for cut in self.cuts:
+            yield from cut
+
+    def ssh_serves(self, now: float) -> bool:
+        """Whether its SSH server is there, for those whom the network lets through."""
+        return self.container_since(now) is not None and (self.ssh_dead_from is None or now < self.ssh_dead_from)
+
     def ssh_works(self, now: float) -> bool:
         """Whether its SSH server should answer."""
-        return self.phase(now).running and (self.ssh_dead_from is None or now < self.ssh_dead_from)
+        return self.phase(now).running and self.ssh_serves(now) and self.network_works(now)
+
+    def reaches_out(self, now: float) -> bool:
+        """Whether what its processes send arrives."""
+        return self.container_since(now) is not None and self.network_works(now)
 
     def gpu_works(self, now: float) -> bool:
         """Whether nvidia-smi should find the driver."""

@@ -38,6 +38,7 @@ class _Machine:
     placed: bool = False
     opened_for: float | None = None
     deaf: bool = False
+    cut: bool = False
     keys: tuple[str, ...] | None = None
     shown_gpu: str | None = None
     wiped_for: float | None = None
@@ -93,7 +94,7 @@ class Machines:
             if self._closing or self._nursery is None:
                 return
             now = self._clock.now()
-            live = {instance.id: instance for instance in self._market.live(now)}
+            live = {i.id: i for i in [*self._market.live(now), *self._market.unreached(now)]}
             for instance in live.values():
                 self._follow(instance, now, self._nursery)
             for instance_id in self._machines.keys() - live.keys():
@@ -144,15 +145,15 @@ class Machines:
         machine = self._machines.get(instance.id)
         if machine is None:
             machine = self._machines[instance.id] = _Machine(MachineFolder(self._folder / str(instance.id)))
-        since = instance.timeline.running_since(now)
+        since = instance.container_since(now)
         if machine.name is not None and machine.opened_for is not None and machine.opened_for != since:
-            # It was stopped, died or was lost since; or it is back already, which is a new container.
+            # It was stopped or died since; or it is back already, which is a new container.
             self._kill(machine, nursery)
         phase = instance.phase(now)
         if phase.actual == "recycling" and machine.name is None and machine.wiped_for != phase.at:
             shutil.rmtree(machine.folder.home, ignore_errors=True)
             machine.wiped_for = phase.at
-        if machine.name is None and instance.timeline.will_run(now):
+        if machine.name is None and instance.will_have_container(now):
             machine.times += 1
             machine.name = f"{instance.id}.{machine.times}"
             machine.folder.prepare(self._spec(instance))
@@ -161,12 +162,16 @@ class Machines:
         if machine.name is None:
             return
         self._keep_up(instance, machine, now)
+        if machine.cut is instance.network_works(now):
+            # Before it boots: what its on-start script sends must not get out.
+            machine.cut = not machine.cut
+            nursery.say(machine.name, "cut" if machine.cut else "mend")
         if since is not None and machine.placed and machine.opened_for is None:
             machine.opened_for = since
             nursery.say(machine.name, "boot")
-            if instance.ssh_works(now):
+            if instance.ssh_serves(now):
                 nursery.say(machine.name, "open")
-        if machine.opened_for is not None and not machine.deaf and not instance.ssh_works(now):
+        if machine.opened_for is not None and not machine.deaf and not instance.ssh_serves(now):
             machine.deaf = True
             nursery.say(machine.name, "deaf")
 
@@ -187,7 +192,8 @@ class Machines:
     def _kill(self, machine: _Machine, nursery: NurseryClient) -> None:
         if machine.name is not None:
             nursery.kill(machine.name)
-        machine.name, machine.opened_for, machine.placed, machine.deaf = None, None, False, False
+        machine.name, machine.opened_for = None, None
+        machine.placed = machine.deaf = machine.cut = False
 
     def _discard(self, instance_id: int, nursery: NurseryClient) -> None:
         machine = self._machines.pop(instance_id)
@@ -245,7 +251,8 @@ class Machines:
         self.look()
 
     def _ended_by_itself(self, instance_id: int, machine: _Machine) -> None:
-        machine.name, machine.placed, machine.deaf = None, False, False
+        machine.name = None
+        machine.placed = machine.deaf = machine.cut = False
         if machine.opened_for is not None:
             machine.opened_for = None
             self._market.container_exited(instance_id, self._clock.now())

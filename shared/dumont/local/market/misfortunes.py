@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from dumont.local.market import lifecycle
 from dumont.local.market.faults import Fault
 from dumont.local.market.instance import Instance
@@ -10,6 +12,7 @@ from dumont.local.market.lifecycle import OFFLINE, RUNNING, STOPPED, Phase, Time
 OUTBID = "This instance was outbid; raise the bid to resume it."
 RESOURCES_UNAVAILABLE = "Required resources are currently unavailable, state change queued."
 UNPAID = "Instance stopped: the account is out of credit."
+EXITED = "container exited with code 137"
 TERM_OVER = "Instance stopped: the rental contract has ended."
 
 
@@ -40,9 +43,18 @@ def befall(instance: Instance, fault: Fault, moment: float) -> None:
     elif fault.kind == "offline":
         until = None if fault.seconds is None else moment + fault.seconds
         timeline.interrupt(moment, phase._replace(actual=OFFLINE, message=""), until)
+        instance.outlives_destroy |= fault.outlives_destroy
+    elif fault.kind == "network_cut":
+        instance.cuts.append((moment, math.inf if fault.seconds is None else moment + fault.seconds))
+        instance.outlives_destroy |= fault.outlives_destroy
+    elif fault.kind == "hung":
+        instance.kills.append(moment)
+        if fault.seconds is not None and phase.running:
+            noticed = moment + fault.seconds
+            timeline.interrupt(noticed, phase._replace(actual=OFFLINE, message=""), None)
     elif fault.kind == "dies":
         if phase.running:
-            timeline.replan(moment, Phase(moment, "exited", RUNNING, RUNNING, "container exited with code 137"))
+            timeline.replan(moment, Phase(moment, "exited", RUNNING, RUNNING, EXITED))
     elif fault.kind == "bid_lost":
         if phase.intended == RUNNING:
             timeline.replan(moment, Phase(moment, "exited", STOPPED, STOPPED, OUTBID))
@@ -50,6 +62,34 @@ def befall(instance: Instance, fault: Fault, moment: float) -> None:
         timeline.replan(moment, Phase(moment, "created", STOPPED, RUNNING, lifecycle.OCI_ERROR))
     elif not phase.running:
         timeline.replan(moment, Phase(moment, "loading", RUNNING, RUNNING))
+
+
+def mend(instance: Instance, now: float) -> None:
+    """End what cuts an instance off at this moment. What its host missed meanwhile, a stop above all, is done now."""
+    instance.cuts = [(start, min(end, now)) for start, end in instance.cuts if start < now]
+    phase = instance.phase(now)
+    if phase.actual != OFFLINE:
+        return
+    before = next(p for p in reversed(instance.timeline.all()) if p.at <= now and p.actual != OFFLINE)
+    if phase.intended == STOPPED:
+        back = Phase(now, "exited", STOPPED, STOPPED)
+    elif before.running and instance.container_since(now) is None:
+        back = Phase(now, "exited", RUNNING, RUNNING, EXITED)
+    elif before.actual in (None, "loading"):
+        back = before._replace(at=now, actual=RUNNING, cur=RUNNING)
+    else:
+        back = before._replace(at=now)
+    instance.timeline.replan(now, back)
+
+
+def exit_by_itself(instance: Instance, moment: float) -> None:
+    """Its processes ended without the market: it is exited, and of a host that is offline this is seen afterwards."""
+    exited = Phase(moment, "exited", RUNNING, RUNNING, EXITED)
+    instance.kills.append(moment)
+    if instance.phase(moment).actual == OFFLINE:
+        instance.timeline.come_back(moment, exited)
+    else:
+        befall(instance, Fault(kind="dies"), moment)
 
 
 def stop_unpaid(instance: Instance, moment: float) -> None:

@@ -11,6 +11,7 @@ from dumont.local.market.control import control
 from dumont.local.market.core import FIRST_INSTANCE_ID, Market
 from dumont.local.market.faults import FaultRate
 from dumont.local.market.http import HttpServer
+from dumont.local.market.lifecycle import BOOTS
 from dumont.local.market.limits import RateLimits
 from dumont.local.market.machines import Machines
 from dumont.ports import Clock
@@ -22,7 +23,7 @@ class MarketServer:
     """Vast.ai's API on a port of loopback, over simulated machines with real SSH servers.
 
     `folder` holds the machines' disks. `time_scale` multiplies how long boots, starts and stops take, and never what
-    is billed. With `machines` False, instances are rows in answers only.
+    is billed; `boots` is one of `lifecycle.BOOTS`. With `machines` False, instances are rows in answers only.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class MarketServer:
         port: int = 0,
         seed: int = 0,
         time_scale: float = 1.0,
+        boots: str = "fast",
         credit_usd: float = 100.0,
         fault_rates: Iterable[FaultRate] = (),
         limits: RateLimits | None = None,
@@ -46,6 +48,7 @@ class MarketServer:
             seed=seed,
             opened_at=now,
             time_scale=time_scale,
+            durations=BOOTS[boots],
             credit_usd=credit_usd,
             fault_rates=fault_rates,
             real_machines=machines,

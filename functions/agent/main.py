@@ -1,0 +1,16 @@
+"""`GET /agent`: the program that runs on rented hosts. It is no secret; hosts check its SHA-256."""
+
+import functions_framework
+
+from dumont.agent import boot
+from dumont.domain.records import Role
+from dumont.edge.http import Answer, Call, endpoint, no_such_path
+
+
+@functions_framework.http
+@endpoint(methods={"GET": Role.VIEWER}, open_to_the_world=True)
+def agent(call: Call) -> Answer:
+    """The agent's file, with its SHA-256 as ETag."""
+    if call.path:
+        raise no_such_path(call)
+    return Answer(boot.agent_file(), headers={"ETag": f'"{boot.agent_sha256()}"'})

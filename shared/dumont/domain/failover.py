@@ -1,0 +1,224 @@
+"""What a failover does next: confirm → fence → bring the machine back, by one strategy after the other → clear. Pure.
+
+Before the fence the operation has no say over the machine, and nothing is changed; after it the old host never serves
+again, unless it is taken back by this same operation before a replacement serves (invariant 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from dumont.domain import detection, provisioning
+from dumont.domain.actions import (
+    Abandon,
+    Action,
+    Confirm,
+    Dismiss,
+    Fence,
+    Finish,
+    GiveUp,
+    Look,
+    RestartAgent,
+    Start,
+    Stop,
+    TakeBack,
+    Try,
+    Wait,
+)
+from dumont.domain.detection import Verdict
+from dumont.domain.records import Instance, InstanceState, Machine, MachineSpec, MachineState, Operation, Problem
+from dumont.domain.tending import clear
+
+CONFIRM = "start"
+NEVER = 1e12
+"""`serve_not_before` of a machine whose old host never stops by itself."""
+RESUME, WARM, COLD, HOLD = "resume", "warm", "cold", "hold"
+
+RESUME_SECONDS = 60.0
+"""How long a stopped instance may take to serve again before a race is begun."""
+RESUME_AGAIN_SECONDS = 120.0
+AGENT_RESTARTS = 3
+AGENT_RESTART_SECONDS = 10.0
+TAKEN_BACK_MOST = 2
+"""A host that comes and goes is not taken back for ever."""
+SAFE = "Its last verified snapshot, and whatever its host still has, are kept."
+
+
+def decide(op: Operation, machine: Machine | None, instances: Sequence[Instance], now: float) -> Action:
+    """The next action. `instances` are those that this operation answers for: none before the fence."""
+    if op.phase == CONFIRM:
+        return _confirm(op, machine, now)
+    if op.phase == provisioning.RELEASE:
+        return clear([i for i in instances if machine is None or i.id != machine.instance_id], now)
+    if machine is None or machine.operation_id != op.id or machine.epoch != op.epoch:
+        return Abandon()
+    if op.phase == provisioning.GIVE_UP:
+        return clear(instances, now)
+    return _bring_back(op, machine, instances, now)
+
+
+# --- Before the fence ---------------------------------------------------------------------------------------------
+
+
+def _confirm(op: Operation, machine: Machine | None, now: float) -> Action:
+    if op.problem is not None:
+        return Finish()
+    if not is_suspect(op, machine) or machine is None:
+        return Abandon()
+    if op.forced:
+        return Fence(f"{op.requested_by} wants it")
+    if now < op.not_before:
+        return Wait(op.not_before)
+    finding = detection.judge(op.evidence, op.suspected_at)
+    if finding.verdict is Verdict.ALIVE:
+        return Finish()
+    if finding.verdict is Verdict.AGENT_DEAD:
+        return RestartAgent(machine.instance_id or "") if op.tries < AGENT_RESTARTS else Finish()
+    if finding.verdict in (Verdict.UNSURE, Verdict.MASS):
+        return _look_again(op, finding.again_seconds, now)
+    return _may_move(op, machine.spec, finding.why, now)
+
+
+def is_suspect(op: Operation, machine: Machine | None) -> bool:
+    """Whether the machine still runs on the instance that this operation suspects."""
+    return (
+        machine is not None
+        and machine.state is MachineState.RUNNING
+        and machine.epoch == op.epoch
+        and machine.instance_id == op.suspect_instance_id
+    )
+
+
+def _look_again(op: Operation, after_seconds: float, now: float) -> Action:
+    if not op.evidence:
+        return Confirm()
+    again_at = op.evidence[-1].at + after_seconds
+    return Confirm() if now >= again_at else Wait(again_at)
+
+
+def _may_move(op: Operation, spec: MachineSpec, why: str, now: float) -> Action:
+    failovers_at = op.evidence[-1].failovers_at
+    if spec.failover == "off":
+        return GiveUp(
+            Problem(
+                code="failover_off",
+                detail=f"it is dead ({why}), and its policy is not to move it",
+                safe=SAFE,
+                hint=f"move it by hand: dumont failover {op.machine}",
+            )
+        )
+    if detection.too_often(failovers_at, spec.max_failovers_per_day, now):
+        return GiveUp(
+            Problem(
+                code="failover_limit",
+                detail=f"it is dead ({why}), and was moved {len(failovers_at)} times within a day already",
+                safe=SAFE,
+                hint=f"look why hosts fail it (dumont events {op.machine}), then: dumont failover {op.machine}",
+            )
+        )
+    cool_at = detection.cooled_down_at(failovers_at, now)
+    if now < cool_at:
+        # Look again first thing then: what is dead now may live by that time.
+        return Wait(cool_at) if cool_at - op.evidence[-1].at < 10.0 else _look_again(op, cool_at - now, now)
+    return Fence(why)
+
+
+# --- After the fence ----------------------------------------------------------------------------------------------
+
+
+def _bring_back(op: Operation, machine: Machine, instances: Sequence[Instance], now: float) -> Action:
+    lost = next((i for i in instances if i.id == op.suspect_instance_id), None)
+    if lost is not None and lost.state is InstanceState.LOST:
+        if is_taken_back(op, lost):
+            return TakeBack(lost.id)
+        if now >= lost.next_check_at:
+            return Look(lost.id)
+    strategy = choose(op, machine.spec, lost, now)
+    if not op.tried or strategy != op.tried[-1]:
+        return Try(strategy)
+    if lost is not None and strategy == RESUME:
+        return _resume(op, machine.spec, lost, instances, now)
+    if strategy == HOLD:
+        return _hold(op, instances, lost, now)
+    aside = lost if lost is not None and lost.state is not InstanceState.LOST and strategy == COLD else None
+    if aside is not None and aside.state in (InstanceState.CREATED, InstanceState.BOOTED):
+        return Stop(aside.id)
+    if lost is not None and lost.stopped_at is not None:
+        op = replace(op, serve_not_before=0.0)  # it was told, and has stopped: its lease need not run out
+    if op.serve_not_before >= NEVER:
+        # It does not stop by itself: it is destroyed first, once its replacement has all that it needs.
+        if _is_gone(lost):
+            op = replace(op, serve_not_before=0.0)
+        elif (
+            lost is not None
+            and lost.state is InstanceState.LOST
+            and any(provisioning.is_ready(op, i) for i in instances)
+        ):
+            return Dismiss(lost.id)
+    return provisioning.race(op, machine.spec, [i for i in instances if i.state is not InstanceState.LOST], now)
+
+
+def is_taken_back(op: Operation, lost: Instance) -> bool:
+    """What becomes of a host that comes back: it is kept while no replacement serves; afterwards the replacement is
+    (it is then being released, and no decision of ours). Not where a user wanted to move, nor for ever."""
+    return lost.returned_at is not None and not op.forced and lost.taken_back < TAKEN_BACK_MOST
+
+
+def choose(op: Operation, spec: MachineSpec, lost: Instance | None, now: float) -> str:
+    """The strategy to go on with. A stopped instance's disk has what no snapshot has, so it is tried first."""
+    current = op.tried[-1] if op.tried else ""
+    if current == COLD and may_lose(op, spec, lost):
+        return COLD
+    stopped = lost is not None and lost.state is InstanceState.LOST and lost.last_status == "stopped"
+    if current == RESUME and lost is not None:
+        failed = (
+            lost.state is InstanceState.LOST and lost.problem is not None and lost.problem.code not in ("lost", "moved")
+        )
+        if not failed and now < op.tried_since + RESUME_SECONDS and lost.state is not InstanceState.GONE:
+            return RESUME
+    elif (
+        stopped
+        and not op.forced
+        and (RESUME not in op.tried or (current == HOLD and now >= op.tried_since + RESUME_AGAIN_SECONDS))
+    ):
+        return RESUME
+    return COLD if may_lose(op, spec, lost) else HOLD
+
+
+def may_lose(op: Operation, spec: MachineSpec, lost: Instance | None) -> bool:
+    """Whether a machine may be built anew: there is a verified snapshot to restore, or nothing that could be lost with
+    its old host, or somebody said that it may be (invariant 4)."""
+    if op.snapshot_id is not None or op.discard:
+        return True
+    return not op.unrestorable and (spec.stateless or _is_gone(lost))
+
+
+def _is_gone(lost: Instance | None) -> bool:
+    return lost is None or lost.state is InstanceState.GONE or lost.last_status == "gone"
+
+
+def _resume(op: Operation, spec: MachineSpec, lost: Instance, instances: Sequence[Instance], now: float) -> Action:
+    if lost.state is InstanceState.LOST:
+        return Start(lost.id)
+    racing = provisioning.race(op, spec, instances, now, rents=False)
+    return racing if not isinstance(racing, GiveUp) else Wait(op.tried_since + RESUME_SECONDS)
+
+
+def _hold(op: Operation, instances: Sequence[Instance], lost: Instance | None, now: float) -> Action:
+    """Nothing may be built anew: wait for the old host, and let whatever was rented meanwhile go."""
+    if op.unrestorable and _is_gone(lost):
+        return GiveUp(
+            Problem(
+                code="unrestorable",
+                detail="its host is gone for ever, and every snapshot of it is damaged",
+                safe="The damaged snapshots are kept as they are.",
+                hint=f"restore what can be read by hand, or begin empty: dumont up {op.machine}",
+            )
+        )
+    action = clear([i for i in instances if i is not lost], now)
+    at = lost.next_check_at if lost is not None else now + 10.0
+    if isinstance(action, Finish):
+        return Wait(max(now + 0.05, at))
+    return Wait(max(now + 0.05, min(action.until, at))) if isinstance(action, Wait) else action

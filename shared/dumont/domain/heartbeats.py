@@ -1,0 +1,172 @@
+"""Heartbeats: what an agent reports, what it is answered, and when its silence is to be looked into. Pure."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+
+from dumont.domain.records import Instance, InstanceState, Machine, MachineSpec, MachineState, Record
+
+MISSED_GRACE_SECONDS = 2.5
+"""How late a heartbeat may be: 2.5 s hold a slow function's cold start and a lost packet's retransmission."""
+WAITING_INTERVAL_SECONDS = 1.0
+"""A host that may soon serve reports so often: it learns within a second that it does."""
+
+Text = Annotated[str, Meta(max_length=512)]
+Number = Annotated[float, Meta(ge=-1e15, le=1e15)]
+
+
+class GpuUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One GPU now; None is unknown."""
+
+    utilization_percent: Number | None = None
+    memory_used_mib: Number | None = None
+    memory_total_mib: Number | None = None
+    temperature_c: Number | None = None
+    power_w: Number | None = None
+
+
+class Readings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the agent read; None is unknown, and unknown is not idle (invariant 6)."""
+
+    gpus: Annotated[tuple[GpuUse, ...], Meta(max_length=32)] | None = None
+    cpu_percent: Number | None = None
+    memory_used_mib: Number | None = None
+    memory_total_mib: Number | None = None
+    disk_free_gib: Number | None = None
+    disk_write_bytes_per_second: Number | None = None
+    network_receive_bytes_per_second: Number | None = None
+    network_send_bytes_per_second: Number | None = None
+    ssh_sessions: Number | None = None
+    user_processes: Number | None = None
+    load_1m: Number | None = None
+
+
+class WorkloadSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the workload is."""
+
+    state: Text = "none"
+    restarts: int = 0
+    exit_status: int | None = None
+    since: Number | None = None
+    detail: Text = ""
+
+
+class EngineSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A run of the snapshot engine on the host: its name, and whether it has ended."""
+
+    run: Text = ""
+    ended: bool = False
+
+
+class AgentSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The agent itself."""
+
+    sha256: Text = ""
+    python: Text = ""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """A heartbeat's body, as a host sends it: hostile until checked; who it is from is in its token, not here."""
+
+    version: int = 1
+    machine: Text = ""
+    instance: Text = ""
+    epoch: int = 0
+    boot_id: Text = ""
+    sequence: Annotated[int, Meta(ge=0)] = 0
+    sent_at: Number = 0.0
+    uptime_seconds: Number | None = None
+    readings: Readings = Readings()
+    workload: WorkloadSeen = WorkloadSeen()
+    engine: EngineSeen | None = None
+    agent: AgentSeen = AgentSeen()
+
+
+class Heartbeat(Record, frozen=True, kw_only=True):
+    """The last heartbeat of an instance (`id`). Written over with each one, by the heartbeat function alone but for
+    `deadline`, which the sweep moves on when it has passed."""
+
+    collection: ClassVar[str] = "heartbeats"
+
+    machine: str
+    epoch: int
+    received_at: float
+    sequence: int
+    boot_id: str = ""
+    readings: Readings = Readings()
+    workload: WorkloadSeen = WorkloadSeen()
+    agent: AgentSeen = AgentSeen()
+    deadline: float | None = None
+    """When its silence must be looked into; None for a host that does not serve."""
+    suspect_operation_id: str = ""
+    """The failover that looks into its silence; "" again with the next heartbeat."""
+    shard: int = 0
+    expires_at: float | None = None
+    """When the store may forget it (TTL)."""
+
+
+class Workload(msgspec.Struct, frozen=True, kw_only=True):
+    """What the agent is to keep running."""
+
+    run: str
+    restart: str = "always"
+    health: str = ""
+    stop_seconds: float = 10.0
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """What a heartbeat is answered: the desired state."""
+
+    state: Literal["serve", "wait", "fenced"]
+    epoch: int
+    interval_seconds: float
+    lease_seconds: float
+    workload: Workload | None = None
+    destroy: bool = False
+
+
+_SERVING = (MachineState.RUNNING, MachineState.HIBERNATING)
+
+
+def missed_after_seconds(interval_seconds: float) -> float:
+    """How long after a heartbeat the next one counts as missed."""
+    return interval_seconds + MISSED_GRACE_SECONDS
+
+
+def serves(machine: Machine | None, instance_id: str) -> bool:
+    """Whether this instance serves: of all that ever call, one, since a machine has one (invariant 1)."""
+    return machine is not None and machine.instance_id == instance_id and machine.state in _SERVING
+
+
+def may_yet_serve(machine: Machine | None, epoch: int) -> bool:
+    """Whether an instance of this epoch is one of those that race for the machine now."""
+    return machine is not None and machine.instance_id is None and machine.epoch == epoch
+
+
+def reply(machine: Machine | None, record: Instance | None, *, instance_id: str, epoch: int) -> Reply:
+    """The desired state of the instance that calls. `record` is needed, and read, only where it is not to serve."""
+    if machine is not None and serves(machine, instance_id):
+        spec = machine.spec
+        return Reply(
+            state="serve",
+            epoch=machine.epoch,
+            interval_seconds=spec.heartbeat_seconds,
+            lease_seconds=spec.fence_after_seconds,
+            workload=workload_of(spec),
+        )
+    spec = machine.spec if machine is not None else MachineSpec()
+    lease_seconds = spec.fence_after_seconds
+    if may_yet_serve(machine, epoch) and record is not None and record.state is not InstanceState.LOST:
+        interval = min(WAITING_INTERVAL_SECONDS, spec.heartbeat_seconds)
+        return Reply(state="wait", epoch=epoch, interval_seconds=interval, lease_seconds=lease_seconds)
+    gone = record is not None and record.state in (InstanceState.RELEASING, InstanceState.GONE)
+    interval = spec.heartbeat_seconds
+    return Reply(state="fenced", epoch=epoch, interval_seconds=interval, lease_seconds=lease_seconds, destroy=gone)
+
+
+def workload_of(spec: MachineSpec) -> Workload | None:
+    """The machine's workload; None where none was named."""
+    return Workload(run=spec.run, restart=spec.restart, health=spec.health) if spec.run else None

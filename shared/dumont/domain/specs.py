@@ -1,0 +1,79 @@
+"""What a user asks for when they name a machine: its GPU, its image, its workload, its policies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from dumont.domain.offers import OfferQuery, Positive, PositiveInt, Share
+
+_HEALTH = r"^$|^port:\d{1,5}$|^http:\d{1,5}(/[!-~]*)?$|^command:.+$"
+
+PublicKey = Annotated[str, Meta(min_length=16, max_length=4096)]
+
+
+class MachineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a user asks for. The price counts GPU and disk together, before bandwidth."""
+
+    gpu: str | None = None
+    gpu_count: PositiveInt = 1
+    min_vram_gib: Annotated[float, Meta(ge=0, le=100_000)] | None = None
+    max_price_usd_per_hour: Positive | None = None
+    min_reliability: Share | None = 0.95
+    min_download_mbps: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    min_cuda: Annotated[float, Meta(ge=0, le=1000)] | None = None
+    region: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    verified_only: bool = True
+    interruptible: bool = False
+    disk_gb: Annotated[float, Meta(ge=8, le=10_000)] = 20.0
+    image: Annotated[str, Meta(min_length=1, max_length=1024)] = "pytorch/pytorch:latest"
+    workspace: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_./-]{1,256}$")] = "workspace"
+    race_width: Annotated[int, Meta(ge=1, le=5)] = 3
+    snapshot_every_minutes: Annotated[float, Meta(ge=1, le=100_000)] | None = None
+    verify_every_days: Annotated[float, Meta(ge=0.01, le=3650)] | None = 7.0
+    """Where snapshots are taken by themselves: how often the newest good one is read back whole; None: never."""
+    boot_timeout_seconds: Annotated[float, Meta(ge=1, le=7200)] = 600.0
+    ssh_timeout_seconds: Annotated[float, Meta(ge=1, le=3600)] = 120.0
+    """How long after the provider says "running" SSH may take; 12.4 s was seen usual, 47 s now and then."""
+    job_hours: Annotated[float, Meta(gt=0, le=8760)] = 1.0
+    budget_usd: Positive | None = None
+    """A hard cap on what this machine may spend; when it is reached the machine is destroyed, workspace included."""
+    run: Annotated[str, Meta(max_length=4096)] = ""
+    """The workload: a command that the agent keeps running in the workspace, on whichever host serves."""
+    restart: Literal["always", "on-failure", "never"] = "always"
+    health: Annotated[
+        str, Meta(pattern=r"^$|^port:\d{1,5}$|^http:\d{1,5}(/[!-~]*)?$|^command:.+$", max_length=1024)
+    ] = ""
+    """How the workload's health is looked at: "port:8000", "http:8000/health" or "command:…"; "" is not at all."""
+    heartbeat_seconds: Annotated[float, Meta(ge=0.2, le=60)] = 5.0
+    fence_after_seconds: Annotated[float, Meta(ge=0, le=86400)] = 30.0
+    """A host that hears nothing from us for so long stops its workload; a replacement serves no earlier than that after
+    the old host's last word, unless the provider says that it does not run. 0: it never stops by itself, and a
+    replacement serves only once the provider says so."""
+    failover: Literal["auto", "off"] = "auto"
+    stateless: bool = False
+    """Nothing in the workspace is worth waiting for: a host that dies before the first snapshot is replaced empty."""
+    spare: Literal["none", "stopped", "running"] = "none"
+    """A second host, kept restored to the last snapshot: it takes over in seconds, and bills (stopped: its disk)."""
+    max_failovers_per_day: Annotated[int, Meta(ge=0, le=1000)] = 24
+    ssh_public_keys: Annotated[tuple[PublicKey, ...], Meta(max_length=8)] = ()
+
+    def query(self) -> OfferQuery:
+        """The filters that this machine's offers must pass."""
+        return OfferQuery(
+            gpu=self.gpu,
+            gpu_count=self.gpu_count,
+            min_vram_gib=self.min_vram_gib,
+            max_price_usd_per_hour=self.max_price_usd_per_hour,
+            min_reliability=self.min_reliability,
+            min_download_mbps=self.min_download_mbps,
+            min_cuda=self.min_cuda,
+            region=self.region,
+            verified_only=self.verified_only,
+            interruptible=self.interruptible,
+            disk_gb=self.disk_gb,
+            job_hours=self.job_hours,
+            limit=200,
+        )

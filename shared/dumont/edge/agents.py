@@ -1,0 +1,16 @@
+"""The edge for agents: who calls is what their token says, and nothing else."""
+
+from __future__ import annotations
+
+from dumont.agent import tokens
+from dumont.agent.tokens import AgentIdentity
+from dumont.domain.errors import Unauthenticated
+from dumont.edge.http import Call, presented
+
+
+def identity_of(call: Call) -> AgentIdentity:
+    """The instance whose token a request bears. Raises `Unauthenticated`."""
+    identity = tokens.read(call.ports.agent_secret(), presented(call.request) or "")
+    if identity is None:
+        raise Unauthenticated("this needs an agent's token, and there is none that holds")
+    return identity

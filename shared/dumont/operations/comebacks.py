@@ -1,0 +1,149 @@
+"""The old host: asked after, started again where it only stopped, stopped again, or taken back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from dumont.domain import provisioning, tending
+from dumont.domain.actions import TakeBack
+from dumont.domain.errors import NotFound, ProviderError, StartRefused
+from dumont.domain.records import (
+    KEPT_DISK,
+    Instance,
+    InstanceState,
+    Machine,
+    MachineState,
+    Operation,
+    Problem,
+    Step,
+)
+from dumont.domain.states import check_transition
+from dumont.domain.statuses import InstanceStatus
+from dumont.operations import routes, tend
+from dumont.operations.heartbeats import first_heartbeat
+from dumont.operations.invocation import Fact, Invocation
+from dumont.ports import Transaction
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 10.0
+
+
+def look(invocation: Invocation, lost: Instance) -> None:
+    """Ask the provider how a lost instance is. Once it says that it does not run, nothing of it serves."""
+    provider = invocation.ports.providers[lost.provider]
+    now = invocation.now()
+    try:
+        status = provider.get(lost.provider_instance_id or "").status
+    except NotFound:
+        invocation.record({lost.id: lambda i: replace(tending.gone(i, now), last_status="gone")})
+        return
+    except ProviderError as error:
+        invocation.record({lost.id: tend.postponed(error, now)})
+        return
+    stopped = status in (InstanceStatus.STOPPED, InstanceStatus.BROKEN)
+    invocation.record({lost.id: _seen(status, now)}, _may_serve if stopped else lambda o: o)
+
+
+def _seen(status: InstanceStatus, now: float) -> Fact:
+    def fact(instance: Instance) -> Instance:
+        if instance.state is not InstanceState.LOST:
+            return instance
+        return replace(instance, last_status=status.value, next_check_at=now + LOOK_SECONDS, tries=0)
+
+    return fact
+
+
+def _may_serve(op: Operation) -> Operation:
+    return replace(op, serve_not_before=0.0)
+
+
+def start(invocation: Invocation, lost: Instance) -> None:
+    """Start a stopped instance: its disk has what no snapshot has. A refused start is cancelled, lest it bill later."""
+    provider = invocation.ports.providers[lost.provider]
+    began = invocation.now()
+    problem: Problem | None = None
+    try:
+        provider.start(lost.provider_instance_id or "")
+    except StartRefused as error:
+        problem = Problem(code="start_refused", detail=str(error)[:300])
+        _cancel(invocation, lost)
+    except ProviderError as error:
+        problem = Problem(code="start_failed", detail=str(error)[:300])
+    now = invocation.now()
+    step = Step(name="start", started_at=began, ended_at=now, ok=problem is None, instance_id=lost.id,
+                detail=problem.detail if problem is not None else "its disk is kept")  # fmt: skip
+
+    def fact(instance: Instance) -> Instance:
+        if instance.state is not InstanceState.LOST:
+            return instance
+        if problem is not None:
+            return replace(instance, problem=problem, next_check_at=now + LOOK_SECONDS)
+        return replace(
+            instance,
+            state=InstanceState.CREATED,
+            problem=None,
+            restored_snapshot_id=KEPT_DISK,
+            woken_at=began,
+            phoned_home_at=None,
+            next_check_at=now,
+            tries=0,
+        )
+
+    invocation.record({lost.id: fact}, lambda o: replace(o, steps=(*o.steps, step)))
+
+
+def stop(invocation: Invocation, instance: Instance) -> None:
+    """Its time is up: stop it, and put it aside again."""
+    _cancel(invocation, instance)
+    now = invocation.now()
+    problem = Problem(code="start_too_slow", detail="it was started and did not serve in its time")
+    invocation.record({instance.id: lambda i: replace(tending.put_aside(i, now, problem), last_status="stopped")})
+
+
+def _cancel(invocation: Invocation, instance: Instance) -> None:
+    try:
+        invocation.ports.providers[instance.provider].stop(instance.provider_instance_id or "")
+    except ProviderError as error:
+        # Still open in our books and looked after by this operation: it cannot bill unseen.
+        log.warning("a start was not cancelled", extra={"instance": instance.id, "error": str(error)})
+
+
+def take_back(invocation: Invocation, instances: Sequence[Instance], action: TakeBack) -> None:
+    """The old host is back before a replacement served: it serves again, with all its files, in the new epoch."""
+
+    def change(tx: Transaction, op: Operation, machine: Machine | None) -> Operation:
+        now = invocation.now()
+        lost = tx.get(Instance, action.instance_id)
+        if machine is None or machine.operation_id != op.id or machine.epoch != op.epoch:
+            return op
+        if lost is None or lost.state is not InstanceState.LOST or lost.returned_at is None:
+            return op
+        for known in instances:
+            instance = tx.get(Instance, known.id)
+            if instance is not None and instance.open and instance.id != lost.id:
+                tx.put(tending.dismiss(instance, now, provisioning.LOST_RACE))
+        back = replace(lost, state=InstanceState.PROVEN, problem=None, taken_back=lost.taken_back + 1)
+        tx.put(back)
+        first_heartbeat(tx, machine, back, now)
+        check_transition(machine.state, MachineState.RUNNING)
+        running = replace(
+            machine,
+            state=MachineState.RUNNING,
+            instance_id=back.id,
+            ssh=back.ssh,
+            host_key=back.host_key,
+            running_since=now,
+            operation_id=None,
+            updated_at=now,
+        )
+        tx.put(running)
+        routes.point(tx, running, now)
+        step = Step(name="take back", started_at=lost.returned_at or now, ended_at=now, instance_id=back.id,
+                    detail="its host came back before another served")  # fmt: skip
+        return replace(op, phase=provisioning.RELEASE, candidates=(), steps=(*op.steps, step))
+
+    invocation.apply(change)
