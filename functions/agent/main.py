@@ -2,15 +2,15 @@
 
 import functions_framework
 
-from dumont.agent import boot
 from dumont.domain.records import Role
+from dumont.edge.agents import program
 from dumont.edge.http import Answer, Call, endpoint, no_such_path
 
 
 @functions_framework.http
 @endpoint(methods={"GET": Role.VIEWER}, open_to_the_world=True)
 def agent(call: Call) -> Answer:
-    """The agent's file, with its SHA-256 as ETag."""
+    """The agent's file."""
     if call.path:
         raise no_such_path(call)
-    return Answer(boot.agent_file(), headers={"ETag": f'"{boot.agent_sha256()}"'})
+    return program()

@@ -15,6 +15,7 @@ from dumont.domain.errors import BlobRefused, InvalidInput
 from dumont.domain.offers import Offer, OfferQuery
 from dumont.domain.records import Record, SshEndpoint
 from dumont.domain.statuses import InstanceStatus, ProviderInstance
+from dumont.optional_ports import SweepSchedule
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -269,6 +270,8 @@ class Ports:
     """Where agents reach our functions; "" where they cannot: then machines run without an agent, unwatched."""
     agent_secret: Callable[[], bytes] = _no_agent_secret
     """What agents' tokens are made with."""
+    make_schedule: Callable[[], SweepSchedule] | None = None
+    """What starts the sweeps, where it can be paused while nothing runs."""
     engine: Callable[[], EngineFiles] = _no_engine
     """The snapshot engine, as the files that go to hosts."""
 

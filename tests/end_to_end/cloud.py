@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -137,7 +137,9 @@ def clean_environment(folder: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def local_cloud(folder: Path, *options: str, time_scale: float = 0.02) -> Iterator[Cloud]:
+def local_cloud(
+    folder: Path, *options: str, time_scale: float = 0.02, environment: Mapping[str, str] | None = None
+) -> Iterator[Cloud]:
     """Start `dumont local up` in `folder`; end it as Ctrl-C does, and check that nothing of it is left."""
     port, market_port = free_port(), free_port()
     output = folder / "up.log"
@@ -145,7 +147,7 @@ def local_cloud(folder: Path, *options: str, time_scale: float = 0.02) -> Iterat
         process = subprocess.Popen(
             [sys.executable, "-m", "dumont.cli.main", "local", "up", "--port", str(port), "--market-port",
              str(market_port), "--data", str(folder / "data"), "--time-scale", str(time_scale), *options],
-            env=clean_environment(folder), stdout=log, stderr=subprocess.STDOUT, text=True,
+            env=clean_environment(folder) | dict(environment or {}), stdout=log, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
     try:
         wait_for(lambda: "\nready " in output.read_text() or process.poll() is not None, seconds=60, why="it is ready")

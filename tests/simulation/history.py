@@ -8,9 +8,10 @@ import random
 from msgspec.structs import replace
 
 from dumont.domain.errors import StoreError, UserError
+from dumont.domain.reaping import held_by
 from dumont.domain.records import Instance, Machine, MachineSpec, MachineState, Operation, OperationKind
 from dumont.local.market.faults import FaultRate
-from dumont.operations import destroy, failover, provision, snapshot
+from dumont.operations import destroy, failover, hibernate, provision, snapshot, wake
 from dumont.ports import Query
 from tests.simulation.invariants import Invariants
 from tests.simulation.world import Weather, World
@@ -21,6 +22,8 @@ LAST_SECONDS = 2400.0
 STILL_SECONDS = 240.0
 
 NAMES = ("ada", "bob", "cy")
+WISHES = {"up": 5, "down": 4, "files": 3, "snapshot": 3, "restore": 2, "failover": 1, "hibernate": 3, "wake": 3}
+"""What users wish, by how often."""
 
 
 def run(seed: int) -> World:
@@ -57,7 +60,7 @@ def _run_until_settled(world: World, most_seconds: float) -> None:
 def _stirs(world: World) -> bool:
     open_operations = any(op.open for op in world.store.quiet.find(Operation, Query(limit=10_000)))
     return open_operations or len(world.market.live(world.hub.now)) != sum(
-        m.instance_id is not None for m in world.store.quiet.find(Machine, Query(limit=1000))
+        len(held_by(m)) for m in world.store.quiet.find(Machine, Query(limit=1000))
     )
 
 
@@ -133,7 +136,9 @@ def _outages(world: World, rng: random.Random) -> None:
 def _wish(world: World, rng: random.Random) -> None:
     """A user's request: an HTTP function's invocation, which may die like any other; users try again."""
     name = rng.choice(NAMES)
-    kind = rng.choices(["up", "down", "files", "snapshot", "restore", "failover"], [5, 4, 3, 3, 2, 1])[0]
+    kind = rng.choices(
+        ["up", "down", "files", "snapshot", "restore", "failover", "hibernate", "wake"], [5, 4, 3, 3, 2, 1, 3, 3]
+    )[0]
     if kind == "files":
         _write_files(world, name)
         return
@@ -141,12 +146,18 @@ def _wish(world: World, rng: random.Random) -> None:
     spec = _spec(rng)
     discard, first = rng.choice([(True, False), (False, False), (False, True)])
 
+    tier = rng.choice(["pause", "hibernate"])
+
     def work() -> None:
         try:
             if kind == "up":
                 provision.request(world.ports, name, spec, requested_by="user")
             elif kind == "snapshot":
                 snapshot.request_snapshot(world.ports, name, requested_by="user")
+            elif kind == "hibernate":
+                hibernate.request(world.ports, name, tier=tier, requested_by="user")
+            elif kind == "wake":
+                wake.request(world.ports, name, requested_by="user")
             elif kind == "failover":
                 _fail_over(world, name, discard=discard)
             elif kind == "restore":

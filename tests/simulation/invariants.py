@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from dumont.domain.names import label_prefix
+from dumont.domain.reaping import held_by
 from dumont.domain.records import Instance, InstanceState, LedgerEntry, Machine, MachineState, Operation
 from dumont.domain.snapshots import Snapshot, SnapshotState
 from dumont.local.market.instance import Instance as MarketInstance
@@ -73,7 +74,7 @@ class Invariants:
                 continue
             op = self._world.store.quiet.get(Operation, record.operation_id)
             machine = machines.get(record.machine)
-            if (op is not None and op.open) or (machine is not None and machine.instance_id == record.id):
+            if (op is not None and op.open) or (machine is not None and record.id in held_by(machine)):
                 return True
         return False
 
@@ -178,11 +179,12 @@ class Invariants:
         if still_open:
             raise Broken(f"invariant 7: {still_open[0].kind} {still_open[0].id} never ended: {still_open[0]}")
         machines = store.find(Machine, ALL)
-        stable = (MachineState.RUNNING, MachineState.FAILED, MachineState.DESTROYED)
+        stable = (MachineState.RUNNING, MachineState.HIBERNATED, MachineState.FAILED, MachineState.DESTROYED)
         unstable = [m for m in machines if m.state not in stable or m.operation_id is not None]
         if unstable:
             raise Broken(f"invariant 7: {unstable[0].id} stays {unstable[0].state}, held by {unstable[0].operation_id}")
-        current = {m.instance_id for m in machines if m.state is MachineState.RUNNING}
+        current: set[str | None] = {i for m in machines for i in held_by(m)}
+        self._asleep(machines)
         live = {i.label for i in world.market.live(now) if (i.label or "").startswith(label_prefix(DEPLOYMENT))}
         if live - current:
             raise Broken(f"invariants 2 and 10: {sorted(live - current, key=str)} bill and are nobody's")
@@ -191,6 +193,18 @@ class Invariants:
             raise Broken(f"invariant 7: the books hold {open_records}, the machines {current}")
         self._ledger(current)
         self._snapshots()
+
+    def _asleep(self, machines: list[Machine]) -> None:
+        """Invariant 10: what sleeps has no GPU; what it kept is stopped; and it can be woken."""
+        world = self._world
+        running = {i.label for i in world.market.live(world.hub.now) if i.phase(world.hub.now).running}
+        for machine in machines:
+            if machine.state is not MachineState.HIBERNATED:
+                continue
+            if machine.paused_instance_id in running:
+                raise Broken(f"invariant 10: {machine.id} sleeps, and {machine.paused_instance_id} runs")
+            if not self._has_snapshot(machine.id):
+                raise Broken(f"invariant 4: {machine.id} sleeps, and no snapshot of it is there")
 
     def _ledger(self, current: set[str | None]) -> None:
         """Each instance that is gone has its entries, once; each amount is what its time and rate make."""

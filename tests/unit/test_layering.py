@@ -16,11 +16,11 @@ FOLDERS = ("functions", "shared", "tests")
 CONTRACTS = {"domain", "ports", "optional_ports", "queries", "settings"}
 MAY_IMPORT = {
     "domain": {"domain"},
-    "ports": {"domain"},
+    "ports": {"domain", "optional_ports"},
     "optional_ports": {"domain"},
     "queries": {"domain", "ports"},
     "settings": {"domain"},
-    "operations": CONTRACTS | {"operations"},
+    "operations": CONTRACTS | {"operations", "agent"},
     "adapters": CONTRACTS | {"adapters"},
     "edge": CONTRACTS | {"operations", "adapters", "edge", "agent"},
     "local": CONTRACTS | {"operations", "adapters", "edge", "build", "local", "cli"},

@@ -64,7 +64,7 @@ def follow(cli: Cli, client: Client, operation: Json) -> Json:
 
 def machine_runs(operation: Json) -> bool:
     """Whether a provision or failover has its machine, and only other hosts are still to go."""
-    return operation.get("kind") in ("provision", "failover") and operation.get("phase") == "release"
+    return operation.get("kind") in ("provision", "failover", "wake") and operation.get("phase") == "release"
 
 
 def _until_ended(client: Client, operation: Json, show: _Silent) -> Json:

@@ -20,6 +20,7 @@ from dumont.cli.commands.market import search
 from dumont.cli.commands.operations import operation, operations
 from dumont.cli.commands.routes import ssh_config, ssh_proxy
 from dumont.cli.commands.shell import run, ssh
+from dumont.cli.commands.sleep import hibernate, wake
 from dumont.cli.commands.snapshots import diff, restore, snapshot, snapshots
 from dumont.cli.errors import EXIT_CODES, FAILED, INTERRUPTED, CliError
 from dumont.cli.output import Cli, common_options, show_error
@@ -91,8 +92,8 @@ def version(out: Cli) -> None:
 
 
 for _command in (
-    search, up, list_machines, show, ssh, run, logs, events, snapshot, snapshots, restore, diff, failover, operations,
-    operation, down, ssh_config, ssh_proxy, local, demo, completion, version,
+    search, up, list_machines, show, ssh, run, logs, events, snapshot, snapshots, restore, diff, failover,
+    hibernate, wake, operations, operation, down, ssh_config, ssh_proxy, local, demo, completion, version,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -142,8 +142,38 @@ class Dismiss(msgspec.Struct, frozen=True):
     instance_id: str
 
 
+class AwaitStop(msgspec.Struct, frozen=True):
+    """See whether the workload has stopped, so that the snapshot is of files at rest."""
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """Stop the instance and keep it, or see whether it has stopped."""
+
+    instance_id: str
+
+
+class FallAsleep(msgspec.Struct, frozen=True):
+    """All is saved: from here on the machine sleeps, and its instance is let go."""
+
+
 class Restore(msgspec.Struct, frozen=True):
     """Bring the snapshot onto a proven instance, or ask how far that is."""
+
+    instance_id: str
+
+
+class Settle(msgspec.Struct, frozen=True):
+    """Make a ready instance the machine's spare."""
+
+    instance_id: str
+
+
+class HandOver(msgspec.Struct, frozen=True):
+    """The machine is failing over: what was rented beside it races for it now."""
+
+
+class Conclude(msgspec.Struct, frozen=True):
+    """A rehearsal's host is as far as it goes without serving: write down what it took, and let all go."""
 
     instance_id: str
 
@@ -177,8 +207,14 @@ Action = (
     | Start
     | Stop
     | TakeBack
+    | AwaitStop
+    | Pause
+    | FallAsleep
     | Restore
     | Dismiss
+    | Settle
+    | HandOver
+    | Conclude
     | Finish
     | Abandon
     | Wait

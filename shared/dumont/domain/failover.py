@@ -36,9 +36,15 @@ NEVER = 1e12
 """`serve_not_before` of a machine whose old host never stops by itself."""
 RESUME, WARM, COLD, HOLD = "resume", "warm", "cold", "hold"
 
+PAUSED = Problem(code="paused", detail="it was stopped, with its disk, when its machine went to sleep")
+_NOT_TRIED_YET = frozenset({"lost", "moved", "paused"})
+"""Why an instance was put aside before anybody tried to bring it back."""
+
 RESUME_SECONDS = 60.0
 """How long a stopped instance may take to serve again before a race is begun."""
 RESUME_AGAIN_SECONDS = 120.0
+WARM_SECONDS = 45.0
+"""How long a spare may take to be started and brought up to date before others race beside it."""
 AGENT_RESTARTS = 3
 AGENT_RESTART_SECONDS = 10.0
 TAKEN_BACK_MOST = 2
@@ -55,7 +61,7 @@ def decide(op: Operation, machine: Machine | None, instances: Sequence[Instance]
     if machine is None or machine.operation_id != op.id or machine.epoch != op.epoch:
         return Abandon()
     if op.phase == provisioning.GIVE_UP:
-        return clear(instances, now)
+        return clear([i for i in instances if i.state is not InstanceState.LOST], now)
     return _bring_back(op, machine, instances, now)
 
 
@@ -135,14 +141,15 @@ def _bring_back(op: Operation, machine: Machine, instances: Sequence[Instance], 
             return TakeBack(lost.id)
         if now >= lost.next_check_at:
             return Look(lost.id)
-    strategy = choose(op, machine.spec, lost, now)
+    strategy = choose(op, machine.spec, lost, now, stood_by(op, instances))
     if not op.tried or strategy != op.tried[-1]:
         return Try(strategy)
     if lost is not None and strategy == RESUME:
         return _resume(op, machine.spec, lost, instances, now)
     if strategy == HOLD:
         return _hold(op, instances, lost, now)
-    aside = lost if lost is not None and lost.state is not InstanceState.LOST and strategy == COLD else None
+    anew = strategy in (WARM, COLD)
+    aside = lost if lost is not None and lost.state is not InstanceState.LOST and anew else None
     if aside is not None and aside.state in (InstanceState.CREATED, InstanceState.BOOTED):
         return Stop(aside.id)
     if lost is not None and lost.stopped_at is not None:
@@ -157,7 +164,24 @@ def _bring_back(op: Operation, machine: Machine, instances: Sequence[Instance], 
             and any(provisioning.is_ready(op, i) for i in instances)
         ):
             return Dismiss(lost.id)
-    return provisioning.race(op, machine.spec, [i for i in instances if i.state is not InstanceState.LOST], now)
+    return _race(op, machine.spec, [i for i in instances if i.state is not InstanceState.LOST], now, strategy)
+
+
+def _race(op: Operation, spec: MachineSpec, instances: Sequence[Instance], now: float, strategy: str) -> Action:
+    """A race; a spare that is stopped is started for it, and while a spare has its time nothing else is rented."""
+    for instance in instances:
+        if instance.state is InstanceState.STOPPED and now >= instance.next_check_at:
+            return Start(instance.id)
+    action = provisioning.race(op, spec, instances, now, rents=strategy != WARM)
+    if strategy == WARM and isinstance(action, Wait):
+        return Wait(min(action.until, max(now + 0.05, op.tried_since + WARM_SECONDS)))
+    return action
+
+
+def stood_by(op: Operation, instances: Sequence[Instance]) -> list[Instance]:
+    """The instances that stood by when the machine fell, and race for it now."""
+    own = (InstanceState.CREATED, InstanceState.BOOTED, InstanceState.PROVEN, InstanceState.STOPPED)
+    return [i for i in instances if i.id != op.suspect_instance_id and i.rented_by != op.id and i.state in own]
 
 
 def is_taken_back(op: Operation, lost: Instance) -> bool:
@@ -166,7 +190,9 @@ def is_taken_back(op: Operation, lost: Instance) -> bool:
     return lost.returned_at is not None and not op.forced and lost.taken_back < TAKEN_BACK_MOST
 
 
-def choose(op: Operation, spec: MachineSpec, lost: Instance | None, now: float) -> str:
+def choose(
+    op: Operation, spec: MachineSpec, lost: Instance | None, now: float, spares: Sequence[Instance] = ()
+) -> str:
     """The strategy to go on with. A stopped instance's disk has what no snapshot has, so it is tried first."""
     current = op.tried[-1] if op.tried else ""
     if current == COLD and may_lose(op, spec, lost):
@@ -174,7 +200,7 @@ def choose(op: Operation, spec: MachineSpec, lost: Instance | None, now: float) 
     stopped = lost is not None and lost.state is InstanceState.LOST and lost.last_status == "stopped"
     if current == RESUME and lost is not None:
         failed = (
-            lost.state is InstanceState.LOST and lost.problem is not None and lost.problem.code not in ("lost", "moved")
+            lost.state is InstanceState.LOST and lost.problem is not None and lost.problem.code not in _NOT_TRIED_YET
         )
         if not failed and now < op.tried_since + RESUME_SECONDS and lost.state is not InstanceState.GONE:
             return RESUME
@@ -184,7 +210,18 @@ def choose(op: Operation, spec: MachineSpec, lost: Instance | None, now: float) 
         and (RESUME not in op.tried or (current == HOLD and now >= op.tried_since + RESUME_AGAIN_SECONDS))
     ):
         return RESUME
-    return COLD if may_lose(op, spec, lost) else HOLD
+    if not may_lose(op, spec, lost):
+        return HOLD
+    return WARM if _is_spares_time(op, spares, now) else COLD
+
+
+def _is_spares_time(op: Operation, spares: Sequence[Instance], now: float) -> bool:
+    """Whether a spare is to take over alone: one that is ready waits for nothing but the old host's lease."""
+    if not spares:
+        return False
+    if any(provisioning.is_ready(op, i) for i in spares):
+        return True
+    return WARM not in op.tried or (op.tried[-1] == WARM and now < op.tried_since + WARM_SECONDS)
 
 
 def may_lose(op: Operation, spec: MachineSpec, lost: Instance | None) -> bool:
@@ -202,7 +239,9 @@ def _is_gone(lost: Instance | None) -> bool:
 def _resume(op: Operation, spec: MachineSpec, lost: Instance, instances: Sequence[Instance], now: float) -> Action:
     if lost.state is InstanceState.LOST:
         return Start(lost.id)
-    racing = provisioning.race(op, spec, instances, now, rents=False)
+    # A spare is ready at once, and would win before the disk that has what no snapshot has.
+    own = [i for i in instances if i is lost or i.state in (InstanceState.RELEASING, InstanceState.GONE)]
+    racing = provisioning.race(op, spec, own, now, rents=False)
     return racing if not isinstance(racing, GiveUp) else Wait(op.tried_since + RESUME_SECONDS)
 
 

@@ -128,7 +128,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     destroy: bool = False
 
 
-_SERVING = (MachineState.RUNNING, MachineState.HIBERNATING)
+_SERVING = (MachineState.RUNNING,)
 
 
 def missed_after_seconds(interval_seconds: float) -> float:
@@ -141,9 +141,24 @@ def serves(machine: Machine | None, instance_id: str) -> bool:
     return machine is not None and machine.instance_id == instance_id and machine.state in _SERVING
 
 
-def may_yet_serve(machine: Machine | None, epoch: int) -> bool:
-    """Whether an instance of this epoch is one of those that race for the machine now."""
-    return machine is not None and machine.instance_id is None and machine.epoch == epoch
+def may_yet_serve(machine: Machine | None, instance_id: str, epoch: int) -> bool:
+    """Whether an instance is one of those that race for the machine now, or its own, which is being put to sleep."""
+    if machine is None or machine.state is MachineState.DESTROYING:
+        return False
+    return machine.instance_id == instance_id or (machine.instance_id is None and machine.epoch == epoch)
+
+
+def stands_by(machine: Machine | None, record: Instance | None) -> bool:
+    """Whether an instance is kept beside the one that serves: its spare, one that becomes it, or a rehearsal's."""
+    out = (InstanceState.LOST, InstanceState.RELEASING, InstanceState.GONE)
+    return machine is not None and record is not None and record.standby and record.open and record.state not in out
+
+
+def races(machine: Machine | None, record: Instance | None) -> bool:
+    """Whether an instance, of whatever epoch, is of the operation that looks for the machine's next host."""
+    if machine is None or record is None or machine.instance_id is not None:
+        return False
+    return record.open and machine.operation_id == record.operation_id
 
 
 def reply(machine: Machine | None, record: Instance | None, *, instance_id: str, epoch: int) -> Reply:
@@ -159,7 +174,13 @@ def reply(machine: Machine | None, record: Instance | None, *, instance_id: str,
         )
     spec = machine.spec if machine is not None else MachineSpec()
     lease_seconds = spec.fence_after_seconds
-    if may_yet_serve(machine, epoch) and record is not None and record.state is not InstanceState.LOST:
+    if stands_by(machine, record):
+        interval = spec.heartbeat_seconds
+        return Reply(state="wait", epoch=epoch, interval_seconds=interval, lease_seconds=lease_seconds)
+    may = may_yet_serve(machine, instance_id, epoch) or (
+        races(machine, record) and record is not None and record.state is not InstanceState.RELEASING
+    )
+    if may and record is not None and record.state is not InstanceState.LOST:
         interval = min(WAITING_INTERVAL_SECONDS, spec.heartbeat_seconds)
         return Reply(state="wait", epoch=epoch, interval_seconds=interval, lease_seconds=lease_seconds)
     gone = record is not None and record.state in (InstanceState.RELEASING, InstanceState.GONE)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from dumont.domain.names import machine_of_label
 from dumont.domain.offers import Offer
-from dumont.domain.records import Instance, InstanceState
+from dumont.domain.records import Instance, InstanceState, Machine, MachineState
 from dumont.domain.statuses import ProviderInstance
 
 
@@ -36,6 +36,13 @@ def strays(
 def unanswered(books: Sequence[Instance], current: Collection[str], open_operations: Collection[str]) -> list[Instance]:
     """The open instances in our books that are nobody's: their operation has ended and they are no machine's."""
     return [i for i in books if i.open and i.id not in current and i.operation_id not in open_operations]
+
+
+def held_by(machine: Machine) -> frozenset[str]:
+    """The instances that are a machine's: the one that serves, the one that it keeps stopped while it sleeps, and its
+    spare, if it runs: one that does not has none."""
+    spare = machine.spare_instance_id if machine.state is MachineState.RUNNING else None
+    return frozenset(i for i in (machine.instance_id, machine.paused_instance_id, spare) if i is not None)
 
 
 def stray_id(seen: ProviderInstance) -> str:

@@ -79,6 +79,13 @@ class Machine(Record, frozen=True, kw_only=True):
     created_by: str = ""
     operation_id: str | None = None
     instance_id: str | None = None
+    paused_instance_id: str | None = None
+    """Of a machine that sleeps: the stopped instance whose disk is kept, to be started again."""
+    slept_at: float | None = None
+    keep_until: float = 0.0
+    """It does not go to sleep by itself before this."""
+    last_request_at: float = 0.0
+    """When a request last came through the gateway."""
     ssh: SshEndpoint | None = None
     host_key: str | None = None
     running_since: float | None = None
@@ -86,6 +93,13 @@ class Machine(Record, frozen=True, kw_only=True):
     failure: Problem | None = None
     deadline: float | None = None
     """When the sweep must look at it again (its budget runs out); None where nothing is due."""
+    spare_instance_id: str | None = None
+    """Its spare: a second host, kept restored to the last snapshot, that never serves while it is one."""
+    spare_operation_id: str | None = None
+    """The one operation that may have a second host now: it makes or tends the spare, or rehearses a failover."""
+    spare_after: float | None = None
+    """Before this no spare is made: the last try failed."""
+    spare_failures: int = 0
     verify_after: float | None = None
     """Before this, no deep verification is begun by policy; None: none was yet."""
     shard: int = 0
@@ -100,6 +114,7 @@ class InstanceState(enum.StrEnum):
     INTENDED = "intended"  # written before the create call: the call may have been made, or not
     CREATED = "created"  # the provider gave it an id; it boots
     BOOTED = "booted"  # the provider says that it runs and where SSH should answer
+    STOPPED = "stopped"  # a spare that is stopped, or being stopped (`stopped_at`): its disk has a snapshot's files
     PROVEN = "proven"  # SSH, workspace, GPU and disk were tried, and are as offered
     LOST = "lost"  # it backed a machine and was fenced: it is not to serve, and may hold what no snapshot has
     RELEASING = "releasing"  # to be destroyed, until the provider says that it is gone
@@ -170,7 +185,13 @@ class Instance(Record, frozen=True, kw_only=True):
     returned_at: float | None = None
     """Of a lost one: when its agent was first heard again."""
     stopped_at: float | None = None
-    """Of a lost one: when its agent, told that it is fenced, reported that the workload does not run."""
+    """Of a lost one: when its agent, told that it is fenced, reported that the workload does not run. Of a spare: when
+    its provider said that it is stopped."""
+    standby: bool = False
+    """Rented beside the one that serves: it is a spare (or will be one), or a rehearsal's."""
+    stops: int = 0
+    """How often it was stopped as a spare; the GPU seconds of the runs that ended so, each in the ledger already."""
+    gpu_seconds_before: float = 0.0
     taken_back: int = 0
     """How often it was lost and taken back."""
     last_status: str = ""
@@ -211,7 +232,11 @@ class OperationKind(enum.StrEnum):
     PROVISION = "provision"
     DESTROY = "destroy"
     FAILOVER = "failover"
+    HIBERNATE = "hibernate"
+    WAKE = "wake"
     REAP = "reap"
+    SPARE = "spare"
+    DRILL = "drill"
     SNAPSHOT = "snapshot"
     RESTORE = "restore"
     VERIFY = "verify"
@@ -277,6 +302,8 @@ class Operation(Record, frozen=True, kw_only=True):
     suspect_instance_id: str | None = None
     """Failover: the instance that is, or may be, lost."""
     suspected_at: float = 0.0
+    tier: str = ""
+    """Hibernate: "pause" keeps the stopped instance, "hibernate" keeps nothing but the snapshot."""
     forced: bool = False
     """Failover: a user wants it, whatever the evidence says."""
     evidence: tuple[Evidence, ...] = ()

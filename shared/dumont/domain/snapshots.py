@@ -209,7 +209,7 @@ def engine_action(op: Operation) -> str:
     """What the engine on the host does for the operation in its present phase."""
     if op.phase in (CHECK, CHECKING):
         return "status"
-    return "snapshot" if op.kind is OperationKind.DESTROY else op.kind.value
+    return "snapshot" if op.kind in (OperationKind.DESTROY, OperationKind.HIBERNATE) else op.kind.value
 
 
 def decide(op: Operation, machine: Machine | None, now: float) -> Action:

@@ -12,6 +12,12 @@ from dumont.domain.offers import OfferQuery, Positive, PositiveInt, Share
 _HEALTH = r"^$|^port:\d{1,5}$|^http:\d{1,5}(/[!-~]*)?$|^command:.+$"
 
 PublicKey = Annotated[str, Meta(min_length=16, max_length=4096)]
+IdleSignal = Literal["gpu_use", "gpu_memory", "cpu", "network", "disk_writes", "ssh_sessions", "user_processes"]
+"""What a heartbeat tells of use; `domain.idle` says how each is read."""
+Percent = Annotated[float, Meta(ge=0, le=100)]
+BytesPerSecond = Annotated[float, Meta(ge=0, le=1e12)]
+When = Annotated[str, Meta(min_length=1, max_length=120)]
+"""A moment that comes again, as `domain.timetable` reads it: "weekdays 08:45", "daily 22:00", "45 8 * * 1-5"."""
 
 
 class MachineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,8 +63,35 @@ class MachineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Nothing in the workspace is worth waiting for: a host that dies before the first snapshot is replaced empty."""
     spare: Literal["none", "stopped", "running"] = "none"
     """A second host, kept restored to the last snapshot: it takes over in seconds, and bills (stopped: its disk)."""
+    spare_refresh_minutes: Annotated[float, Meta(ge=1, le=100_000)] = 60.0
+    """A stopped spare is started, restored and stopped again (its GPU bills meanwhile) only once the newest snapshot is
+    so much younger than what it has. A running one is refreshed after each snapshot."""
     max_failovers_per_day: Annotated[int, Meta(ge=0, le=1000)] = 24
     ssh_public_keys: Annotated[tuple[PublicKey, ...], Meta(max_length=8)] = ()
+    idle_after_minutes: Annotated[float, Meta(gt=0, le=100_000)] | None = None
+    """So long must it be idle, by all signals and without a doubt, to sleep by itself; 15 is usual, less than 3 takes a
+    pause for an end. None: it never sleeps by itself."""
+    idle_gpu_percent: Percent = 5.0
+    idle_gpu_memory_mib: Annotated[float, Meta(ge=0, le=1e7)] = 16.0
+    """A GPU whose used memory changes by more than this from one heartbeat to the next is in use."""
+    idle_cpu_percent: Percent = 10.0
+    idle_network_bytes_per_second: BytesPerSecond = 20_000.0
+    """Both ways together. A heartbeat each 5 s is below 1,000."""
+    idle_disk_bytes_per_second: BytesPerSecond = 200_000.0
+    idle_user_processes: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    """So many processes besides those that ran before it served (the image's own) are not taken for use."""
+    idle_ignore: Annotated[tuple[IdleSignal, ...], Meta(max_length=8)] = ()
+    """Signals that do not count on this machine, because its host never tells them or its image never rests."""
+    idle_workload_counts: bool = False
+    """Whether the workload is use by running. A job's always is; a server's is not, or it would never sleep."""
+    sleep_tier: Literal["auto", "pause", "hibernate"] = "auto"
+    """How it sleeps by itself: stopped (its disk bills, and its GPU may be gone), released, or what costs least."""
+    wake_wait_usd_per_hour: Annotated[float, Meta(ge=0, le=1e6)] = 1.0
+    """What an hour of waiting for a wake is worth to whoever waits: weighed against what sleeping saves."""
+    wake_at: Annotated[tuple[When, ...], Meta(max_length=16)] = ()
+    sleep_at: Annotated[tuple[When, ...], Meta(max_length=16)] = ()
+    time_zone: Annotated[str, Meta(min_length=1, max_length=64)] = "UTC"
+    """The IANA zone of `wake_at` and `sleep_at`, such as Europe/Berlin."""
 
     def query(self) -> OfferQuery:
         """The filters that this machine's offers must pass."""

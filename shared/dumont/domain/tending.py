@@ -100,6 +100,8 @@ def reject(instance: Instance, now: float, problem: Problem | None) -> Instance:
     it is released only by who knows that nothing is lost with it (invariant 4)."""
     if instance.restored_snapshot_id == KEPT_DISK and instance.state is not InstanceState.LOST:
         return put_aside(instance, now, problem)
+    if instance.standby and instance.restored_snapshot_id is not None and instance.state is InstanceState.PROVEN:
+        return replace(instance, problem=problem)  # a spare that is behind is better than none; its operation ends
     return dismiss(instance, now, problem)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dumont.agent import tokens
+from dumont.agent import boot, tokens
 from dumont.agent.tokens import AgentIdentity
 from dumont.domain.errors import Unauthenticated
-from dumont.edge.http import Call, presented
+from dumont.edge.http import Answer, Call, presented
 
 
 def identity_of(call: Call) -> AgentIdentity:
@@ -14,3 +14,8 @@ def identity_of(call: Call) -> AgentIdentity:
     if identity is None:
         raise Unauthenticated("this needs an agent's token, and there is none that holds")
     return identity
+
+
+def program() -> Answer:
+    """The agent's file, with its SHA-256 as ETag: hosts check it against the one that they were told."""
+    return Answer(boot.agent_file(), headers={"ETag": f'"{boot.agent_sha256()}"'})

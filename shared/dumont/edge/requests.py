@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -26,6 +26,19 @@ class FailoverRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     name: str
     discard: bool = False
+
+
+class HibernateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The machine to put to sleep; `tier` pause keeps the stopped instance, hibernate keeps the snapshot alone."""
+
+    name: str
+    tier: Literal["pause", "hibernate"] = "hibernate"
+
+
+class WakeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The machine to wake."""
+
+    name: str
 
 
 class ListMachines(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

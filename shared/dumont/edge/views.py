@@ -89,6 +89,8 @@ def route(machine: Machine) -> dict[str, Any]:
             "ssh": msgspec.to_builtins(machine.ssh),
             "host_key": machine.host_key,
             "instance_id": machine.instance_id,
+            "paused_instance_id": machine.paused_instance_id,
+            "slept_at": machine.slept_at,
         }
     return {k: v for k, v in view.items() if v is not None} | {"updated_at": machine.updated_at}
 

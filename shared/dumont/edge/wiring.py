@@ -17,6 +17,7 @@ from pathlib import Path
 from dumont import settings as settings_module
 from dumont.adapters.clock import SystemClock, SystemIds
 from dumont.domain.errors import BlobRefused, BusUnavailable, DumontError, InvalidInput
+from dumont.optional_ports import SweepSchedule
 from dumont.ports import Blobs, Bus, EngineFiles, Ports, Provider, Shell, Store
 from dumont.settings import Settings
 
@@ -60,6 +61,7 @@ def build(chosen: Settings) -> Ports:
         data_key=lambda machine: _data_key(chosen, machine),
         engine=_engine,
         public_url=chosen.public_url,
+        make_schedule=functools.cache(lambda: _schedule(chosen)) if chosen.scheduler_job else None,
         agent_secret=functools.cache(lambda: _derived(chosen, b"dumont agent tokens")),
     )
 
@@ -165,6 +167,13 @@ def _derived(chosen: Settings, purpose: bytes) -> bytes:
             "the master key that others are made from is missing or short", field="DUMONT_DATA_MASTER_KEY"
         )
     return hmac.new(text.encode(), purpose, "sha256").digest()
+
+
+def _schedule(chosen: Settings) -> SweepSchedule:
+    with _importing():
+        from dumont.adapters.cloud_scheduler import CloudSchedule
+
+    return CloudSchedule(chosen.scheduler_job)
 
 
 def _engine() -> EngineFiles:

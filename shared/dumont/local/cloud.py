@@ -44,14 +44,15 @@ def serve(
     time_scale: float = 1.0,
     emulators: bool = False,
     seed: int = 0,
+    boots: str = "fast",
 ) -> int:
-    """Run until SIGINT or SIGTERM; answers with the exit status."""
+    """Run until SIGINT or SIGTERM; answers with the exit status. `boots` is one of `market.lifecycle.BOOTS`."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
         with contextlib.ExitStack() as stack:
-            url = _start(stack, stop, port, market_port, data, time_scale, emulators, seed)
+            url = _start(stack, stop, port, market_port, data, time_scale, emulators, seed, boots)
             _say(f"ready {url}")
             _say("Ctrl-C ends it. In another terminal: dumont search --gpu 'RTX 4090'")
             stop.wait()
@@ -76,6 +77,7 @@ def _start(
     time_scale: float,
     emulators: bool,
     seed: int,
+    boots: str,
 ) -> str:
     real = bool(os.environ.get("VAST_API_KEY")) and not os.environ.get("VAST_URL")
     _check_free(port, "--port")
@@ -84,7 +86,7 @@ def _start(
     logs.set_up(os.environ.get("DUMONT_LOG_LEVEL", "INFO"), log)
     os.environ["DUMONT_DEPLOYMENT"] = _kept(folder / "deployment", lambda: secrets.token_hex(4))
     os.environ["DUMONT_SSH_PRIVATE_KEY_FILE"] = str(_control_plane_key(folder))
-    _market(stack, folder, market_port, time_scale, seed, real=real)
+    _market(stack, folder, market_port, time_scale, seed, boots, real=real)
     _object_store(stack, folder)
     # --- functions, bus and store ---
     from dumont.build.declarations import load
@@ -197,7 +199,9 @@ def _control_plane_key(folder: Path) -> Path:
     return path
 
 
-def _market(stack: contextlib.ExitStack, folder: Path, port: int, time_scale: float, seed: int, *, real: bool) -> None:
+def _market(
+    stack: contextlib.ExitStack, folder: Path, port: int, time_scale: float, seed: int, boots: str, *, real: bool
+) -> None:
     if real:
         _say(f"market     {VAST} – REAL: what you rent costs money")
         return
@@ -209,8 +213,9 @@ def _market(stack: contextlib.ExitStack, folder: Path, port: int, time_scale: fl
     _check_free(port, "--market-port")
     key = _kept(folder / "market-key", lambda: secrets.token_hex(32))
     market = MarketServer(
-        folder=folder / "market", clock=SystemClock(), api_keys=[key], port=port, seed=seed, time_scale=time_scale
-    )
+        folder=folder / "market", clock=SystemClock(), api_keys=[key], port=port, seed=seed, time_scale=time_scale,
+        boots=boots,
+    )  # fmt: skip
     market.start()
     stack.callback(market.close)
     os.environ["VAST_API_KEY"], os.environ["VAST_URL"] = key, market.url

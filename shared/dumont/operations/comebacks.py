@@ -7,13 +7,15 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from dumont.domain import provisioning, tending
+from dumont.domain import costs, provisioning, tending
 from dumont.domain.actions import TakeBack
 from dumont.domain.errors import NotFound, ProviderError, StartRefused
+from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.records import (
     KEPT_DISK,
     Instance,
     InstanceState,
+    LedgerEntry,
     Machine,
     MachineState,
     Operation,
@@ -44,8 +46,10 @@ def look(invocation: Invocation, lost: Instance) -> None:
     except ProviderError as error:
         invocation.record({lost.id: tend.postponed(error, now)})
         return
-    stopped = status in (InstanceStatus.STOPPED, InstanceStatus.BROKEN)
-    invocation.record({lost.id: _seen(status, now)}, _may_serve if stopped else lambda o: o)
+    if status in (InstanceStatus.STOPPED, InstanceStatus.BROKEN):
+        _halted(invocation, lost, status)
+    else:
+        invocation.record({lost.id: _seen(status, now)})
 
 
 def _seen(status: InstanceStatus, now: float) -> Fact:
@@ -57,8 +61,26 @@ def _seen(status: InstanceStatus, now: float) -> Fact:
     return fact
 
 
-def _may_serve(op: Operation) -> Operation:
-    return replace(op, serve_not_before=0.0)
+def _halted(invocation: Invocation, lost: Instance, status: InstanceStatus) -> None:
+    """It does not run: nothing of it serves, and its disk alone bills from about now on."""
+
+    def change(tx: Transaction, op: Operation, _machine: Machine | None) -> Operation:
+        now = invocation.now()
+        instance = tx.get(Instance, lost.id)
+        if instance is not None and instance.state is InstanceState.LOST:
+            entries: list[LedgerEntry] = []
+            if instance.booted_at is not None:
+                # It stopped between its last heartbeat and this look; nobody says when, so half-way is counted.
+                beat = tx.get(Heartbeat, lost.id)
+                heard_at = beat.received_at if beat is not None else instance.booted_at
+                at = (max(min(heard_at, now), instance.booted_at) + now) / 2
+                instance, entries = costs.stopped(instance, at)
+            tx.put(_seen(status, now)(instance))
+            for entry in entries:
+                tx.create(entry)
+        return replace(op, serve_not_before=0.0)
+
+    invocation.apply(change)
 
 
 def start(invocation: Invocation, lost: Instance) -> None:
@@ -138,6 +160,7 @@ def take_back(invocation: Invocation, instances: Sequence[Instance], action: Tak
             host_key=back.host_key,
             running_since=now,
             operation_id=None,
+            deadline=now if machine.spec.spare != "none" else machine.deadline,
             updated_at=now,
         )
         tx.put(running)

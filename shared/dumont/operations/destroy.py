@@ -50,6 +50,7 @@ log = logging.getLogger(__name__)
 _GIVES_WAY = (
     OperationKind.PROVISION,
     OperationKind.FAILOVER,
+    OperationKind.WAKE,
     OperationKind.SNAPSHOT,
     OperationKind.RESTORE,
     OperationKind.VERIFY,
@@ -175,7 +176,17 @@ def _begin(invocation: Invocation, op: Operation) -> None:
                 why = Problem(code="destroyed", detail="the machine was destroyed")
                 tx.put(replace(tending.dismiss(instance, now, why), operation_id=fresh_op.id))
         check_transition(machine.state, MachineState.DESTROYING)
-        tx.put(replace(machine, state=MachineState.DESTROYING, epoch=machine.epoch + 1, deadline=None, updated_at=now))
+        tx.put(
+            replace(
+                machine,
+                state=MachineState.DESTROYING,
+                epoch=machine.epoch + 1,
+                spare_instance_id=None,
+                spare_operation_id=None,
+                deadline=None,
+                updated_at=now,
+            )
+        )
         routes.close(tx, machine.id, now)
         return replace(fresh_op, phase=destruction.RELEASE, epoch=machine.epoch + 1, problem=None, store_key_id="")
 

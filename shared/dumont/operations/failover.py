@@ -29,6 +29,7 @@ from dumont.domain.host_events import events_between
 from dumont.domain.names import check_machine_name
 from dumont.domain.records import (
     Instance,
+    InstanceState,
     Machine,
     MachineState,
     Operation,
@@ -39,7 +40,7 @@ from dumont.domain.records import (
 )
 from dumont.domain.snapshots import Snapshot
 from dumont.domain.states import check_transition
-from dumont.operations import comebacks, confirming, provision, routes
+from dumont.operations import comebacks, confirming, provision, routes, spare_hosts, spares
 from dumont.operations.invocation import Invocation
 from dumont.operations.reputations import note
 from dumont.operations.restoring import last_restorable
@@ -73,7 +74,8 @@ def suspect(ports: Ports, instance_id: str, *, listening_since: float = 0.0, not
             return None
         machine = tx.get(Machine, beat.machine)
         if machine is None or machine.instance_id != instance_id or machine.state is not MachineState.RUNNING:
-            tx.put(replace(beat, deadline=None))
+            if machine is None or machine.spare_instance_id != instance_id:
+                tx.put(replace(beat, deadline=None))
             return None
         missed_after = heartbeats.missed_after_seconds(machine.spec.heartbeat_seconds)
         if not notice and (
@@ -98,6 +100,10 @@ def suspect(ports: Ports, instance_id: str, *, listening_since: float = 0.0, not
         tx.put(replace(beat, deadline=now + SUSPECT_AGAIN_SECONDS, suspect_operation_id=op.id))
         return op
 
+    quiet = ports.store.get(Heartbeat, instance_id)
+    of_spare = ports.store.get(Machine, quiet.machine) if quiet is not None else None
+    if quiet is not None and of_spare is not None and of_spare.spare_instance_id == instance_id:
+        return spares.suspect(ports, of_spare, quiet, listening_since=listening_since, notice=notice)
     op = ports.store.transact(work)
     if op is not None:
         log.warning("a machine fell silent", extra={"machine": op.machine, "operation": op.id, "notice": notice})
@@ -157,6 +163,8 @@ def perform(
             _try(invocation, action.strategy, instances)
         case Look():
             comebacks.look(invocation, by_id[action.instance_id])
+        case Start() if by_id[action.instance_id].state is InstanceState.STOPPED:
+            spare_hosts.start(invocation, by_id[action.instance_id])
         case Start():
             comebacks.start(invocation, by_id[action.instance_id])
         case Dismiss():
@@ -228,6 +236,7 @@ def _fence(invocation: Invocation, machine: Machine, why: str) -> None:
             tx.put(replace(aside, last_status=last.provider if last is not None else ""))
             if last is None or last.provider != "stopped":  # an outbid is no death
                 note(tx, lost.offer, events_between(lost, aside, now), now)
+        spares.join(tx, fresh, o.id, now)
         check_transition(fresh.state, MachineState.FAILING_OVER)
         tx.put(
             replace(
@@ -236,6 +245,7 @@ def _fence(invocation: Invocation, machine: Machine, why: str) -> None:
                 epoch=fresh.epoch + 1,
                 operation_id=o.id,
                 instance_id=None,
+                spare_instance_id=None,
                 ssh=None,
                 host_key=None,
                 updated_at=now,
@@ -259,9 +269,11 @@ def _fence(invocation: Invocation, machine: Machine, why: str) -> None:
     fenced = invocation.apply(change)
     if fenced.phase != failover.CONFIRM:
         log.error("failover", extra={"machine": machine.id, "epoch": fenced.epoch, "why": why})
-        held = ports.store.get(Operation, held_id) if held_id is not None else None
-        if held is not None and held.open:
-            publish(ports, held)
+        # What worked on the machine or beside it gives way, or hands over what it has.
+        for other_id in (held_id, machine.spare_operation_id):
+            other = ports.store.get(Operation, other_id) if other_id is not None else None
+            if other is not None and other.open:
+                publish(ports, other)
 
 
 def _serve_not_before(machine: Machine, lost: Instance | None, beat: Heartbeat | None, provider: str) -> float:

@@ -34,7 +34,8 @@ def receive(ports: Ports, identity: AgentIdentity, report: Report) -> Reply:
         serves = heartbeats.serves(machine, identity.instance)
         record = None if serves else tx.get(Instance, identity.instance)
         answer = heartbeats.reply(machine, record, instance_id=identity.instance, epoch=identity.epoch)
-        tx.put(_beat(identity, report, answer, now))
+        is_spare = machine is not None and machine.spare_instance_id == identity.instance
+        tx.put(_beat(identity, report, answer, now, is_spare=is_spare))
         return machine, record, answer
 
     machine, record, answer = ports.store.transact(work)
@@ -46,7 +47,7 @@ def receive(ports: Ports, identity: AgentIdentity, report: Report) -> Reply:
     return answer
 
 
-def _beat(identity: AgentIdentity, report: Report, answer: Reply, now: float) -> Heartbeat:
+def _beat(identity: AgentIdentity, report: Report, answer: Reply, now: float, *, is_spare: bool) -> Heartbeat:
     deadline = now + heartbeats.missed_after_seconds(answer.interval_seconds)
     return Heartbeat(
         id=identity.instance,
@@ -58,7 +59,7 @@ def _beat(identity: AgentIdentity, report: Report, answer: Reply, now: float) ->
         readings=report.readings,
         workload=report.workload,
         agent=report.agent,
-        deadline=deadline if answer.state == "serve" else None,
+        deadline=deadline if answer.state == "serve" or is_spare else None,
         shard=shard_of(identity.instance),
         expires_at=now + KEPT_SECONDS,
     )

@@ -29,6 +29,7 @@ from dumont.domain.errors import (
 from dumont.domain.names import check_machine_name, shard_of
 from dumont.domain.records import (
     Instance,
+    InstanceState,
     Machine,
     MachineSpec,
     MachineState,
@@ -43,6 +44,7 @@ from dumont.operations.heartbeats import first_heartbeat
 from dumont.operations.invocation import Invocation
 from dumont.operations.proving import prove_instance
 from dumont.operations.renting import rent, search
+from dumont.operations.rest import wake_if_possible
 from dumont.operations.restoring import end_keys, restore
 from dumont.operations.runner import Workflow, new_operation, publish
 from dumont.ports import Ports, Transaction
@@ -112,6 +114,8 @@ def request(
         return machine, op
 
     machine, op = ports.store.transact(work)
+    if ports.make_schedule is not None:
+        wake_if_possible(ports, ports.make_schedule())
     publish(ports, op)
     return machine, op
 
@@ -200,6 +204,8 @@ def _first_deadline(spec: MachineSpec, books: list[Instance], now: float) -> flo
     moments = [costs.budget_deadline(books, spec.budget_usd, now)]
     if spec.snapshot_every_minutes is not None:
         moments.append(now + spec.snapshot_every_minutes * 60.0)
+    if spec.spare != "none":
+        moments.append(now)
     return min((moment for moment in moments if moment is not None), default=None)
 
 
@@ -208,20 +214,45 @@ def _give_up(invocation: Invocation, instances: Sequence[Instance], problem: Pro
         now = invocation.now()
         for known in instances:
             instance = tx.get(Instance, known.id)
-            if instance is not None and instance.open:
-                tx.put(tending.dismiss(instance, now, Problem(code="given_up", detail="the provision was given up")))
+            if instance is None or not instance.open or _stays_paused(op, instance):
+                continue
+            tx.put(tending.dismiss(instance, now, Problem(code="given_up", detail="the provision was given up")))
         return replace(op, phase=provisioning.GIVE_UP, problem=op.problem or problem, candidates=())
 
     invocation.apply(change)
+
+
+def _stays_paused(op: Operation, instance: Instance) -> bool:
+    """A machine that could not be woken sleeps on as it did, with the disk that was kept for it."""
+    return (
+        op.kind is OperationKind.WAKE and instance.id == op.suspect_instance_id and instance.state is InstanceState.LOST
+    )
+
+
+def _not_woken(tx: Transaction, op: Operation, machine: Machine, now: float) -> Machine:
+    paused = tx.get(Instance, op.suspect_instance_id or "")
+    kept = paused is not None and paused.open and _stays_paused(op, paused)
+    check_transition(machine.state, MachineState.HIBERNATED)
+    return replace(
+        machine,
+        state=MachineState.HIBERNATED,
+        failure=op.problem,
+        operation_id=None,
+        paused_instance_id=op.suspect_instance_id if kept else None,
+        updated_at=now,
+    )
 
 
 def _finish(invocation: Invocation) -> None:
     def change(tx: Transaction, op: Operation, machine: Machine | None) -> Operation:
         if op.problem is None:
             return replace(op, state=OperationState.SUCCEEDED)
-        if machine is not None and machine.operation_id == op.id and machine.epoch == op.epoch:
+        now = invocation.now()
+        mine = machine is not None and machine.operation_id == op.id and machine.epoch == op.epoch
+        if machine is not None and mine and op.kind is OperationKind.WAKE:
+            tx.put(_not_woken(tx, op, machine, now))
+        elif machine is not None and mine:
             check_transition(machine.state, MachineState.FAILED)
-            now = invocation.now()
             tx.put(
                 replace(
                     machine,

@@ -103,7 +103,7 @@ def _adopt_unanswered(ports: Ports) -> list[str]:
     """Open instances whose operation ended without them: written by an invocation that had lost its lease."""
     books = list(_books(ports).values())
     machines = {name: ports.store.get(Machine, name) for name in {i.machine for i in books}}
-    current = {m.instance_id for m in machines.values() if m is not None and m.instance_id is not None}
+    current = {i for m in machines.values() if m is not None for i in reaping.held_by(m)}
     operations = {op_id: ports.store.get(Operation, op_id) for op_id in {i.operation_id for i in books}}
     alive = {op_id for op_id, op in operations.items() if op is not None and op.open}
     started = []
@@ -121,7 +121,7 @@ def _take_over(ports: Ports, tx: Transaction, instance_id: str) -> Operation | N
     if instance is None or not instance.open or _is_open(tx, instance.operation_id):
         return None
     machine = tx.get(Machine, instance.machine)
-    if machine is not None and machine.instance_id == instance.id:
+    if machine is not None and instance.id in reaping.held_by(machine):
         return None
     log.error("instance without an operation found", extra={"instance": instance.id})
     op = _reap_operation(ports, instance.machine, instance.epoch, now)

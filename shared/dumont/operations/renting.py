@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from dumont.domain import provisioning, tending
+from dumont.domain import provisioning, spares, tending
 from dumont.domain.actions import Rent, Search
 from dumont.domain.errors import (
     AuthError,
@@ -42,6 +42,9 @@ from dumont.ports import Rental, Transaction
 
 log = logging.getLogger(__name__)
 
+BESIDE = (OperationKind.SPARE, OperationKind.DRILL)
+"""Who rents beside a machine that runs: on another host, chosen as a failover would."""
+
 
 def search(
     invocation: Invocation, op: Operation, machine: Machine, instances: Sequence[Instance], action: Search
@@ -61,8 +64,9 @@ def search(
     if failure is not None and not offers:
         _search_failed(invocation, failure)
         return
-    ranked = _ranked(invocation, op, offers, query, instances, action)
-    tried = frozenset(i.offer.machine_id for i in instances if i.offer.machine_id is not None)
+    serving = invocation.ports.store.get(Instance, machine.instance_id or "") if op.kind in BESIDE else None
+    ranked = _ranked(invocation, op, offers, query, [*instances, *([serving] if serving is not None else [])], action)
+    tried = frozenset(i.offer.machine_id for i in (*instances, serving) if i is not None and i.offer.machine_id)
     racers = pick_racers(ranked, machine.spec.race_width, avoid_machines=tried)
     problem = (
         None
@@ -107,14 +111,16 @@ def _ranked(
     action: Search,
 ) -> Sequence[RankedOffer]:
     """The offers that pass, by what we know of their hosts; of a failover, by how soon they would serve as well."""
-    if op.kind is not OperationKind.FAILOVER:
+    if op.kind is not OperationKind.FAILOVER and op.kind not in BESIDE:
         return rank_by_reputation(invocation.ports, offers, query)
     known = reputation_of(invocation.ports, offers)
     if known is None:
         return rank(offers, query)
     snapshot = invocation.ports.store.get(Snapshot, op.snapshot_id or "")
-    lost = next((i for i in instances if i.id == op.suspect_instance_id), None)
+    serving = instances[-1] if op.kind in BESIDE and instances and instances[-1].operation_id != op.id else None
+    lost = serving or next((i for i in instances if i.id == op.suspect_instance_id), None)
     failed = [i for i in instances if i.problem is not None and i.problem.code != "lost_race"]
+    failed += [serving] if serving is not None else []  # what fails one host of an owner may fail the next
     return rank_for_failover(
         offers,
         query,
@@ -184,13 +190,14 @@ def rent(invocation: Invocation, op: Operation, machine: Machine, action: Rent) 
         state=InstanceState.INTENDED,
         outcome_unknown=True,
         agent_sent=bool(ports.public_url),
+        standby=op.kind in BESIDE,
         intended_at=began,
         next_check_at=began,
     )
 
     def write_intent(tx: Transaction, fresh_op: Operation, fresh: Machine | None) -> Operation:
         # A destroy that was accepted meanwhile must not meet an intent that it has not seen.
-        if fresh is not None and fresh.operation_id == fresh_op.id and fresh.epoch == fresh_op.epoch:
+        if fresh is not None and _may_rent(fresh_op, fresh):
             tx.put(intent)
         return replace(fresh_op, candidates=tuple(c for c in fresh_op.candidates if c != offer))
 
@@ -216,6 +223,12 @@ def rent(invocation: Invocation, op: Operation, machine: Machine, action: Rent) 
             {label: lambda i: _created(i, provider_instance_id, now)},
             lambda o: replace(o, steps=(*o.steps, step)),
         )
+
+
+def _may_rent(op: Operation, machine: Machine) -> bool:
+    if op.kind in BESIDE:
+        return spares.holds(op, machine)
+    return machine.operation_id == op.id and machine.epoch == op.epoch
 
 
 def _created(instance: Instance, provider_instance_id: str, now: float) -> Instance:

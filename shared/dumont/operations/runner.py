@@ -26,7 +26,11 @@ FIRST_DEADLINE_SECONDS = 5.0
 TOPICS: Mapping[OperationKind, str] = {
     OperationKind.PROVISION: "dumont-provision",
     OperationKind.FAILOVER: "dumont-failover",
+    OperationKind.HIBERNATE: "dumont-hibernate",
+    OperationKind.WAKE: "dumont-wake",
     OperationKind.DESTROY: "dumont-destroy",
+    OperationKind.SPARE: "dumont-failover",
+    OperationKind.DRILL: "dumont-failover",
     OperationKind.REAP: "dumont-destroy",
     OperationKind.SNAPSHOT: "dumont-snapshot",
     OperationKind.RESTORE: "dumont-snapshot",

@@ -235,7 +235,8 @@ def _end(invocation: Invocation, op: Operation, *, abandoned: bool) -> None:
         now = invocation.now()
         engine_runs.give_up_taking(tx, o)
         if machine is not None and machine.operation_id == o.id:
-            tx.put(replace(machine, operation_id=None, updated_at=now))
+            due = now if machine.spec.spare != "none" and o.kind is OperationKind.SNAPSHOT else machine.deadline
+            tx.put(replace(machine, operation_id=None, deadline=due, updated_at=now))
         if abandoned:
             return replace(o, state=OperationState.SUPERSEDED)
         return replace(o, state=OperationState.FAILED if o.problem is not None else OperationState.SUCCEEDED)

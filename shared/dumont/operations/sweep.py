@@ -9,11 +9,12 @@ from msgspec.structs import replace
 
 from dumont import queries
 from dumont.domain import costs
-from dumont.domain.errors import Conflict, StoreError, Unknown
+from dumont.domain.errors import Conflict, ScheduleError, StoreError, Unknown
 from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.records import Instance, Machine, MachineState, Operation, Schedule
-from dumont.operations import destroy, failover, policies
+from dumont.operations import destroy, failover, policies, spares
 from dumont.operations.reap import reap
+from dumont.operations.rest import rest
 from dumont.operations.runner import publish
 from dumont.ports import Ports, Transaction
 
@@ -90,8 +91,19 @@ def sweep_for(ports: Ports, *, seconds: float, every_seconds: float) -> Swept:
         if ports.clock.now() + every_seconds >= until:
             break
         ports.clock.sleep(every_seconds)
+    _rest_if_nothing_runs(ports)
     _release_lease(ports, owner)
     return total
+
+
+def _rest_if_nothing_runs(ports: Ports) -> None:
+    """The last act under the lease: while nothing runs, nothing sweeps, and nothing is paid for."""
+    if ports.make_schedule is None:
+        return
+    try:
+        rest(ports, ports.make_schedule())
+    except (StoreError, ScheduleError) as error:
+        log.warning("the schedule goes on as it is", extra={"error": str(error)})
 
 
 def _wake(ports: Ports, operation_id: str, now: float) -> bool:
@@ -135,6 +147,7 @@ def _look_at(ports: Ports, name: str) -> bool:
         costs.budget_deadline(instances, budget_usd, now),
         policies.snapshot_by_policy(ports, machine, now),
         policies.verify_by_policy(ports, machine, now),
+        spares.by_policy(ports, machine, now),
     )
 
     def work(tx: Transaction) -> None:

@@ -75,7 +75,7 @@ def verify(invocation: Invocation, op: Operation) -> None:
             state = SnapshotState.INCOMPLETE if fresh.missing else SnapshotState.COMPLETE
             tx.put(replace(fresh, state=state, completed_at=invocation.now()))
         o = replace(o, problem=o.problem or problem, not_before=0.0, steps=(*o.steps, step))
-        if o.kind is OperationKind.DESTROY:
+        if o.kind in (OperationKind.DESTROY, OperationKind.HIBERNATE):
             return replace(o, phase=destruction.CHECKED, problem=o.problem or unsaved.incomplete(o, snapshot))
         return replace(o, phase=domain.COLLECTING)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dumont.domain.records import OperationKind
-from dumont.operations import destroy, failover, provision, snapshot
+from dumont.operations import destroy, failover, hibernate, provision, snapshot, spares, wake
 from dumont.operations.runner import Workflow
 
 WORKFLOWS: Mapping[OperationKind, Workflow] = {
     OperationKind.PROVISION: provision.WORKFLOW,
     OperationKind.FAILOVER: failover.WORKFLOW,
+    OperationKind.HIBERNATE: hibernate.WORKFLOW,
+    OperationKind.WAKE: wake.WORKFLOW,
     OperationKind.DESTROY: destroy.WORKFLOW,
+    OperationKind.SPARE: spares.WORKFLOW,
     OperationKind.REAP: destroy.REAP,
     OperationKind.SNAPSHOT: snapshot.WORKFLOW,
     OperationKind.RESTORE: snapshot.WORKFLOW,

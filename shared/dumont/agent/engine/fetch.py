@@ -1,9 +1,9 @@
 """Brings frames back: fewest requests, several at a time, every frame decrypted and every chunk hashed before use.
 
 Frames that lie near each other in a pack come with one ranged read of at most `FETCH_BYTES`. Each of the threads
-fetches, opens and hands on; at most one a core opens at a time, the others wait for the network. There are few threads
-at first, and one more whenever a fetch finds a core that has nothing to do: a near store is emptied with few, large
-reads, which cost less, a far one with as many as are allowed. Memory: one fetch a thread.
+fetches, opens and hands on; `SPARE_BENCHES` more than there are cores open at a time, the others wait for the network.
+There are few threads at first, and one more whenever a fetch finds a core that has nothing to do: a near store is
+emptied with few, large reads, which cost less, a far one with as many as are allowed. Memory: one fetch a thread.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 FETCH_BYTES = 8 * 1024 * 1024
 GAP_BYTES = 128 * 1024
+SPARE_BENCHES = 2
+"""So that a core has something to do while one thread waits for the interpreter and another for the disk."""
 MANY_CHUNKS = 4
 """A frame with more chunks than this is one of small files."""
 _PACK_NAME = re.compile(r"packs/([0-9a-f]{32})$")
@@ -115,7 +117,7 @@ class Fetcher:
         self._connections = connections
         # The few benches go from hand to hand, the last one used first, so that their buffers stay in the cache.
         self._benches: queue.LifoQueue[Bench] = queue.LifoQueue()
-        for _ in range(workers or max(2, min(os.cpu_count() or 1, 8))):
+        for _ in range(workers or max(2, min(os.cpu_count() or 1, 8)) + SPARE_BENCHES):
             self._benches.put(Bench())
         self._hasher = Hasher(manifest.hash, data_key, manifest.machine)
         self._ciphers: dict[int, FrameCipher] = {}

@@ -29,13 +29,30 @@ def local() -> None:
     show_default=True,
     help="Boots take so much of their real time.",
 )
+@click.option(
+    "--boots",
+    type=click.Choice(["fast", "real"]),
+    default="fast",
+    show_default=True,
+    help="Whether every boot ends, or some hosts are slow and some never get there.",
+)
 @click.option("--emulators", is_flag=True, help="Google's Firestore and Pub/Sub emulators instead of SQLite.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which market, and which luck.")
-def local_up(port: int, market_port: int, data: Path | None, time_scale: float, emulators: bool, seed: int) -> int:
+def local_up(
+    port: int, market_port: int, data: Path | None, time_scale: float, boots: str, emulators: bool, seed: int
+) -> int:
     """Start the local cloud and stay until Ctrl-C: all functions at http://localhost:PORT/<function>."""
     from dumont.local.cloud import serve
 
-    return serve(port=port, market_port=market_port, data=data, time_scale=time_scale, emulators=emulators, seed=seed)
+    return serve(
+        port=port,
+        market_port=market_port,
+        data=data,
+        time_scale=time_scale,
+        emulators=emulators,
+        seed=seed,
+        boots=boots,
+    )
 
 
 @click.command()

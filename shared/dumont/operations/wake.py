@@ -1,0 +1,80 @@
+"""Wake: start the instance that was kept, or race and restore; the failover's way back, from sleep."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from dumont.domain import failover as domain
+from dumont.domain import provisioning
+from dumont.domain.errors import Conflict, Unknown
+from dumont.domain.names import check_machine_name
+from dumont.domain.records import Instance, Machine, MachineState, Operation, OperationKind
+from dumont.domain.snapshots import Snapshot
+from dumont.domain.states import check_transition
+from dumont.operations import failover
+from dumont.operations.rest import wake_if_possible
+from dumont.operations.restoring import last_restorable
+from dumont.operations.runner import Workflow, new_operation, publish
+from dumont.ports import Ports, Transaction
+
+
+def request(ports: Ports, name: str, *, requested_by: str, request_id: str = "") -> Operation | None:
+    """Wake a machine. Wakes at once make one operation; None for a machine that is awake.
+
+    Raises `Unknown`, or `Conflict` for a machine that neither sleeps nor wakes nor runs.
+    """
+    check_machine_name(name)
+    operation_id = ports.ids.new("op")
+    found = last_restorable(ports, name)
+
+    def work(tx: Transaction) -> Operation | None:
+        now = ports.clock.now()
+        machine = tx.get(Machine, name)
+        if machine is None or machine.state is MachineState.DESTROYED:
+            raise Unknown(f"there is no machine named {name}", field="name", hint="`dumont ls` shows those there are")
+        if machine.state in (MachineState.RUNNING, MachineState.FAILING_OVER):
+            return None
+        held = tx.get(Operation, machine.operation_id) if machine.operation_id is not None else None
+        if machine.state is MachineState.WAKING and held is not None:
+            return held
+        if machine.state is not MachineState.HIBERNATED or (held is not None and held.open):
+            raise Conflict(f"{name} is {machine.state.value}: it cannot be woken now", code="not_asleep", field="name")
+        epoch = machine.epoch + 1
+        op = new_operation(
+            operation_id, OperationKind.WAKE, name, epoch, now, requested_by=requested_by, request_id=request_id
+        )
+        snapshot = tx.get(Snapshot, found.id) if found is not None else None
+        op = replace(
+            op,
+            phase=provisioning.RACE,
+            suspect_instance_id=machine.paused_instance_id,
+            snapshot_id=snapshot.id if snapshot is not None and snapshot.restorable else None,
+            unrestorable=snapshot is None,
+        )
+        paused = tx.get(Instance, machine.paused_instance_id or "")
+        if paused is not None and paused.open:
+            tx.put(replace(paused, operation_id=op.id, next_check_at=now, problem=domain.PAUSED))
+        check_transition(machine.state, MachineState.WAKING)
+        tx.put(
+            replace(
+                machine,
+                state=MachineState.WAKING,
+                epoch=epoch,
+                operation_id=op.id,
+                paused_instance_id=None,
+                failure=None,
+                updated_at=now,
+            )
+        )
+        tx.put(op)
+        return op
+
+    op = ports.store.transact(work)
+    if op is not None:
+        if ports.make_schedule is not None:
+            wake_if_possible(ports, ports.make_schedule())
+        publish(ports, op)
+    return op
+
+
+WORKFLOW = Workflow(decide=domain.decide, perform=failover.perform)
