@@ -13,7 +13,7 @@ DEMO := $(VENV)/.demo
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types format build lock cloudbuild simulate bench-main bench-snapshots clean distclean
+.PHONY: help setup demo test lint types format build lock cloudbuild simulate bench-main bench-snapshots bench-failover clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,9 @@ bench-main: $(DEV) ## measure what the functions take
 
 bench-snapshots: $(DEV) ## measure snapshots beside restic and a plain copy; ARGS=--small for a short form
 	$(BIN)/python -m tests.benchmarks.bench_snapshots $(ARGS)
+
+bench-failover: $(DEV) ## measure what a host's death costs; ARGS=--small for a short form
+	$(BIN)/python -m tests.benchmarks.bench_failover $(ARGS)
 
 clean: ## remove what was built; .venv stays
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -8,7 +8,7 @@ from dumont.domain.records import Role
 from dumont.edge import views
 from dumont.edge.http import Answer, Call, endpoint, no_such_path
 from dumont.edge.requests import read_provision
-from dumont.operations import look
+from dumont.operations import budget_settings, look
 from dumont.operations import provision as operation
 
 
@@ -24,6 +24,9 @@ def provision(call: Call) -> Answer:
         "machine": views.machine(look.machine(call.ports, machine.id)),
         "operation": views.operation(look.operation(call.ports, op.id)),
     }
+    by_default = budget_settings.default_limit(call.ports)
+    if by_default is not None:
+        body["default_budget"] = {"usd_per_day": by_default}
     return Answer(body, 202, {"Location": f"/operations/{op.id}"})
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from dumont.domain.reconciling import Charged
 from dumont.domain.routing import DnsKind
 
 
@@ -52,4 +53,15 @@ class SweepSchedule(Protocol):
         ...
 
 
-__all__ = ["Dns", "DnsKind", "ScheduleState", "SweepSchedule"]
+@runtime_checkable
+class ChargesShown(Protocol):
+    """A provider that shows what it has charged. Raises a `ProviderError`, and ends within `CALL_SECONDS_MAX`."""
+
+    def charges(self, from_time: float, to_time: float) -> list[Charged]:
+        """What it has charged, in all, for each instance that existed within this time, from all pages. Raises rather
+        than answer with a part. Charges may lag behind by hours.
+        """
+        ...
+
+
+__all__ = ["ChargesShown", "Dns", "DnsKind", "ScheduleState", "SweepSchedule"]

@@ -124,9 +124,9 @@ def any_machine_open() -> Query:
     return Query(where=(Where("state", "in", open_states),), limit=1)
 
 
-def any_operation_open() -> Query:
-    """One operation that still has something to do, if there is any."""
-    return Query(where=(Where("state", "==", "running"),), limit=1)
+def any_operation_open(*, limit: int = 1) -> Query:
+    """One operation that still has something to do, if there is any; or so many."""
+    return Query(where=(Where("state", "==", "running"),), limit=limit)
 
 
 def any_instance_open() -> Query:
@@ -137,3 +137,31 @@ def any_instance_open() -> Query:
 def any_deadline() -> Query:
     """One record with a deadline, however far, if there is any: the soonest. Of what `due` is asked of."""
     return due(_NEVER, limit=1)
+
+
+# --- Money --------------------------------------------------------------------------------------------------------
+
+
+def ledger_of_days(days: tuple[str, ...]) -> Query:
+    """The ledger's entries of at most `IN_MOST` UTC days ("2026-11-22")."""
+    return Query(where=(Where("day", "in", days),), limit=_LIMIT_OF_MANY)
+
+
+def ledger_of_machine_in_days(machine: str, days: tuple[str, ...]) -> Query:
+    """A machine's entries of at most `IN_MOST` UTC days."""
+    return Query(where=(Where("machine", "==", machine), Where("day", "in", days)), limit=_LIMIT_OF_MANY)
+
+
+def ledger_of_instances(instance_ids: tuple[str, ...]) -> Query:
+    """The entries of at most `IN_MOST` instances."""
+    return Query(where=(Where("instance_id", "in", instance_ids),), limit=_LIMIT_OF_MANY)
+
+
+def instances_of_provider_ids(provider_instance_ids: tuple[str, ...]) -> Query:
+    """The instances that bear any of at most `IN_MOST` ids at a provider, gone ones too."""
+    return Query(where=(Where("provider_instance_id", "in", provider_instance_ids),), limit=_LIMIT_OF_MANY)
+
+
+def all_budgets() -> Query:
+    """Each budget."""
+    return Query(limit=10_000)

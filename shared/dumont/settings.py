@@ -18,6 +18,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     Snapshots go to B2 (`B2_APPLICATION_KEY_ID`, `B2_APPLICATION_KEY`, `DUMONT_BUCKET`) or, for trials, to a folder
     (`DUMONT_BLOBS=folder:<path>`), encrypted with keys that are made from `DUMONT_DATA_MASTER_KEY`.
     `DUMONT_SCHEDULER_JOB` (projects/…/locations/…/jobs/…) is the schedule to pause while nothing runs; "" pauses none.
+    `DUMONT_VAST_WEBHOOK_SECRET` is what Vast.ai signs its notices with; without it none is believed.
     Agents on rented hosts reach our functions at `DUMONT_PUBLIC_URL`; without it machines run unwatched.
     """
 
@@ -35,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     b2_realm: str = "production"
     bucket: str = ""
     public_url: str = ""
+    vast_webhook_secret: str = ""
     data_master_key: str = ""
     data_master_key_file: str = ""
     scheduler_job: str = ""
@@ -73,6 +75,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         b2_realm=environment.get("DUMONT_B2_REALM", "") or "production",
         bucket=environment.get("DUMONT_BUCKET", ""),
         public_url=environment.get("DUMONT_PUBLIC_URL", "").rstrip("/"),
+        vast_webhook_secret=environment.get("DUMONT_VAST_WEBHOOK_SECRET", ""),
         data_master_key=environment.get("DUMONT_DATA_MASTER_KEY", ""),
         data_master_key_file=environment.get("DUMONT_DATA_MASTER_KEY_FILE", ""),
         scheduler_job=environment.get("DUMONT_SCHEDULER_JOB", ""),

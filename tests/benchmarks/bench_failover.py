@@ -14,14 +14,15 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.benchmarks import failover_races as races
 from tests.benchmarks import failover_runs as runs
 from tests.benchmarks.figures import Figure, machine, save, show
-from tests.end_to_end.cloud import local_cloud
+from tests.end_to_end.cloud import Cloud, local_cloud
 
 ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "build/benchmarks/failover.json"
@@ -29,7 +30,7 @@ COLD_GOAL_SECONDS = 60.0
 RACE_OF_THE_GOAL = 3
 TRANSFER_SECONDS = 10.0
 """Of the simulated restores: about a gigabyte over 1 Gbit/s. Ours to choose, and shown."""
-PARTS = ("races", "detection", "overhead")
+PARTS = ("races", "detection", "overhead", "warm")
 Say = Callable[[str], None]
 
 
@@ -44,28 +45,46 @@ def race_figures(*, count: int, say: Say) -> list[Figure]:
     return figures
 
 
-def real_time(*, small: bool, time_scale: float, say: Say) -> dict[str, list[Figure]]:
-    """What needs real processes, SSH and HTTP."""
-    taken: dict[str, list[Figure]] = {}
-    deployed = {"DUMONT_SWEEP_SECONDS": f"{races.SWEEP_SECONDS:g}"}
+@contextmanager
+def deployed_pace(time_scale: float) -> Iterator[Cloud]:
+    """A local cloud that sweeps as seldom as the deployed one."""
     with (
         tempfile.TemporaryDirectory(prefix="dumont-bench-") as folder,
-        local_cloud(Path(folder), time_scale=time_scale, environment=deployed) as cloud,
+        local_cloud(
+            Path(folder), time_scale=time_scale, environment={"DUMONT_SWEEP_SECONDS": f"{races.SWEEP_SECONDS:g}"}
+        ) as cloud,
     ):
-        taken["overhead"] = runs.cold(cloud, runs=3 if small else 8, say=say)
-        taken["overhead"] += runs.by_hand(cloud, runs=1 if small else 4, say=say)
-        taken["overhead"] += runs.resume(cloud, runs=1 if small else 4, say=say)
-        runs.down(cloud, ["ada"])
-    return taken
+        yield cloud
+
+
+def overhead_figures(*, small: bool, time_scale: float, say: Say) -> list[Figure]:
+    """One machine, which dies again and again."""
+    with deployed_pace(time_scale) as cloud:
+        figures = runs.cold(cloud, runs=3 if small else 8, say=say)
+        figures.append(_same_in_virtual_time(30 if small else 200, time_scale, figures))
+        figures += runs.by_hand(cloud, runs=1 if small else 4, say=say)
+        figures += runs.resume(cloud, runs=1 if small else 4, say=say)
+        runs.down(cloud, ["ada", "bob"])
+        return figures
+
+
+def _same_in_virtual_time(count: int, time_scale: float, real: list[Figure]) -> Figure:
+    """The simulation's answer to what was just measured: how far its figures for long boots can be believed."""
+    transfer = next(figure.value for figure in real if "transfer of" in figure.name)
+    found = races.sample(3, runs=count, boots="fast", time_scale=time_scale, transfer_seconds=transfer, run="")
+    seconds = statistics.median(f.to_serving - f.to_fenced for f in found if f.recovered)
+    return Figure(name=f"  the same in virtual time, p50 ({count} runs)", value=seconds, unit="s")
+
+
+def warm_figures(*, small: bool, time_scale: float, say: Say) -> list[Figure]:
+    """A machine with a spare."""
+    with deployed_pace(time_scale) as cloud:
+        return [f for spare in ("running", "stopped") for f in runs.warm(cloud, spare, runs=1 if small else 5, say=say)]
 
 
 def detection_figures(*, small: bool, say: Say) -> list[Figure]:
-    """A fleet of its own, so that four of it at once are no mass."""
-    deployed = {"DUMONT_SWEEP_SECONDS": f"{races.SWEEP_SECONDS:g}"}
-    with (
-        tempfile.TemporaryDirectory(prefix="dumont-bench-") as folder,
-        local_cloud(Path(folder), time_scale=0.02, environment=deployed) as cloud,
-    ):
+    """A fleet, so that four of it at once are no mass."""
+    with deployed_pace(0.02) as cloud:
         return runs.detection(cloud, machines=22, waves=3 if small else 20, say=say)
 
 
@@ -90,20 +109,21 @@ def main() -> int:
     if "detection" in only:
         taken["detection"] = detection_figures(small=small, say=say)
     if "overhead" in only:
-        taken |= real_time(small=small, time_scale=arguments.time_scale, say=say)
+        taken["overhead"] = overhead_figures(small=small, time_scale=arguments.time_scale, say=say)
+    if "warm" in only:
+        taken["warm"] = warm_figures(small=small, time_scale=arguments.time_scale, say=say)
     if "races" in only:
-        taken["races"] = race_figures(count=30 if small else 300, say=say)
+        taken["races"] = race_figures(count=30 if small else 400, say=say)
     titles = {
         "detection": "Time to detect: 5 s heartbeats, a sweep each 3 s; host dies → its epoch is fenced",
         "overhead": f"Own overhead: no workload, hence no lease to wait for; boots at {arguments.time_scale:g} of "
         "their time",
+        "warm": f"Warm: no workload, hence no lease to wait for; starts at {arguments.time_scale:g} of their time",
         "races": f"Cold, boots as the real ones, virtual time, a transfer of {TRANSFER_SECONDS:g} s, a lease of 30 s",
     }
     for part, title in titles.items():
         if part in taken:
             show(title, taken[part])
-    if not runs.WARM_IS_BUILT:
-        print("warm failover: not built, so not measured")
     figures = [figure for part in titles for figure in taken.get(part, [])]
     load = round(statistics.median(loads), 2) if loads else round(load_before, 2)
     save(

@@ -51,7 +51,7 @@ class _Engines(SimEngines):
         self._world.hub.after(self.transfer_seconds, lambda: self._end(instance_id, run, job, False))
 
 
-def one(seed: int, width: int, boots: str, time_scale: float, transfer_seconds: float) -> Failover:
+def one(seed: int, width: int, boots: str, time_scale: float, transfer_seconds: float, run: str) -> Failover:
     """Provision a machine, save its files, let its host hang, and wait until it serves elsewhere."""
     world = World(seed, Weather())
     world.market = Market(
@@ -62,7 +62,7 @@ def one(seed: int, width: int, boots: str, time_scale: float, transfer_seconds: 
     engines.transfer_seconds = transfer_seconds
     world.engines = engines
     _start_schedule(world)
-    spec = MachineSpec(gpu="RTX 4090", race_width=width, run="serve")
+    spec = MachineSpec(gpu="RTX 4090", race_width=width, run=run)
     world.hub.spawn("up", lambda: _done(provision.request(world.ports, "ada", spec, requested_by="user")))
     if not _until(world, lambda: _machine(world).state is MachineState.RUNNING):
         return Failover(recovered=False)  # nothing to fail over: counted apart by the caller, through `rentals`
@@ -144,7 +144,7 @@ def _start_schedule(world: World) -> None:
 # --- Many of them -------------------------------------------------------------------------------------------------
 
 
-def _some(arguments: tuple[Sequence[int], int, str, float, float]) -> list[Failover]:
+def _some(arguments: tuple[Sequence[int], int, str, float, float, str]) -> list[Failover]:
     logging.disable(logging.CRITICAL)  # this process is here for nothing else
     seeds, *rest = arguments
     return [one(seed, *rest) for seed in seeds]  # type: ignore[arg-type]
@@ -152,11 +152,12 @@ def _some(arguments: tuple[Sequence[int], int, str, float, float]) -> list[Failo
 
 def sample(
     width: int, *, runs: int, boots: str = "real", time_scale: float = 1.0, transfer_seconds: float = 10.0,
-    processes: int = 2,
+    run: str = "serve", processes: int = 2,
 ) -> list[Failover]:  # fmt: skip
-    """So many failovers of one race width; those whose machine never came up in the first place are left out."""
+    """So many failovers of one race width, of a machine with a workload (`run`), whose old lease has to be waited for,
+    or without; those whose machine never came up in the first place are left out."""
     pieces = [range(start, runs, processes * 4) for start in range(processes * 4)]
-    jobs = [(piece, width, boots, time_scale, transfer_seconds) for piece in pieces]
+    jobs = [(piece, width, boots, time_scale, transfer_seconds, run) for piece in pieces]
     with ProcessPoolExecutor(processes) as pool:
         found = [failover for piece in pool.map(_some, jobs) for failover in piece]
     return [f for f in found if f.rentals]

@@ -11,11 +11,11 @@ from msgspec.structs import replace
 
 from dumont.adapters.memory_store import MemoryStore
 from dumont.adapters.sqlite_store import SqliteStore
+from dumont.domain.ledger import LedgerEntry
 from dumont.domain.offers import Offer
 from dumont.domain.records import (
     Instance,
     InstanceState,
-    LedgerEntry,
     Machine,
     MachineSpec,
     MachineState,

@@ -69,6 +69,10 @@ SORTED = {
     "instances that some machines ever had",
     "instances of some operations",
     "instances rented by some operations",
+    "the ledger of some days",
+    "a machine's ledger of some days",
+    "the ledger of some instances",
+    "instances by their provider's ids",
 }
 """The queries that may sort the few records that an index found."""
 

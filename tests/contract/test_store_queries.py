@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from dumont import queries
+from dumont.domain.budgets import Budget
+from dumont.domain.ledger import LedgerEntry
 from dumont.domain.records import (
     SHARDS,
     ApiKey,
     Instance,
     InstanceState,
-    LedgerEntry,
     Machine,
     MachineState,
     Operation,
@@ -58,6 +59,7 @@ def _records() -> list[Record]:
                 operation_id=chance.choice(["op-1", "op-2"]),
                 state=state,
                 open=state is not InstanceState.GONE,
+                provider_instance_id=str(number),
             )
         )
         records.append(
@@ -78,8 +80,15 @@ def _records() -> list[Record]:
             )
         )
         records.append(
-            ledger_entry(f"i.{number}.gpu", machine=chance.choice(["m1", "m2"]), written_at=float(chance.randrange(9)))
+            ledger_entry(
+                f"i.{number}.gpu",
+                machine=chance.choice(["m1", "m2"]),
+                written_at=float(chance.randrange(9)),
+                instance_id=f"i-{number % 4}",
+                day=f"2026-11-{20 + number % 4}",
+            )
         )
+        records.append(Budget(id=f"machine.m{number}", machine=f"m{number}", deadline=float(number)))
     return records
 
 
@@ -177,6 +186,27 @@ CASES: dict[str, tuple[type[Any], Query, list[Any]]] = {
         queries.ledger_of_machine("m2"),
         by("written_at", of_kind(LedgerEntry, lambda r: r.machine == "m2")),
     ),
+    "the ledger of some days": (
+        LedgerEntry,
+        queries.ledger_of_days(("2026-11-21", "2026-11-22")),
+        by("id", of_kind(LedgerEntry, lambda r: r.day in ("2026-11-21", "2026-11-22"))),
+    ),
+    "a machine's ledger of some days": (
+        LedgerEntry,
+        queries.ledger_of_machine_in_days("m1", ("2026-11-22",)),
+        by("id", of_kind(LedgerEntry, lambda r: r.machine == "m1" and r.day == "2026-11-22")),
+    ),
+    "the ledger of some instances": (
+        LedgerEntry,
+        queries.ledger_of_instances(("i-1", "i-2")),
+        by("id", of_kind(LedgerEntry, lambda r: r.instance_id in ("i-1", "i-2"))),
+    ),
+    "instances by their provider's ids": (
+        Instance,
+        queries.instances_of_provider_ids(("7", "8")),
+        by("id", of_kind(Instance, lambda r: r.provider_instance_id in ("7", "8"))),
+    ),
+    "all budgets": (Budget, queries.all_budgets(), by("id", of_kind(Budget))),
     "what we know of some machines of hosts": (
         HostRecord,
         queries.hosts_by_key(("vast.7", "vast.12", "vast.none")),

@@ -32,7 +32,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(what: Callable[[], T | None], *, seconds: float, why: str) -> T:
+def wait_for(what: Callable[[], T | None], *, seconds: float, why: str, every_seconds: float = 0.05) -> T:
     """The first answer that is not None or False; fails after so many seconds."""
     deadline = time.monotonic() + seconds
     while True:
@@ -40,7 +40,7 @@ def wait_for(what: Callable[[], T | None], *, seconds: float, why: str) -> T:
         if answer:
             return answer
         assert time.monotonic() < deadline, f"after {seconds} s still not: {why}"
-        time.sleep(0.05)
+        time.sleep(every_seconds)
 
 
 @dataclass

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,16 +18,19 @@ import pytest
 from dumont import queries
 from dumont.adapters.sqlite_store import SqliteStore
 from dumont.domain.heartbeats import Heartbeat
-from dumont.domain.records import Instance, LedgerEntry
-from tests.end_to_end.cloud import ENDED, Cloud, wait_for
+from dumont.domain.ledger import LedgerEntry
+from dumont.domain.records import Instance
+from tests.end_to_end.cloud import ENDED, Cloud, local_cloud, wait_for
 from tests.end_to_end.snapshot_support import Host, snapshot_of
 from tests.engine_rig import picture
 
 Json = dict[str, Any]
 Picture = dict[str, tuple[Any, ...]]
 
-SPEC: Json = {"race_width": 2, "heartbeat_seconds": 0.5, "fence_after_seconds": 2.0}
+SPEC: Json = {"race_width": 1, "heartbeat_seconds": 0.5, "fence_after_seconds": 2.0}
 FAILOVER_SECONDS = 60.0
+LOOK_EVERY_SECONDS = 0.2
+"""Many stories are played at once, and each look costs the processors something."""
 TIMELINE = {"detect", "confirm", "search", "rent", "boot", "restore", "release"}
 SECONDS_UNSEEN = 3.0
 """Of each rental: what the market bills before we know of it, or after we last asked, on a machine that is busy."""
@@ -47,7 +55,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self.records = SqliteStore(self.cloud.folder / "data/store.sqlite3")
         self._beats = self.cloud.folder / f"{self.name}.beats"
-        run = f'while true; do echo "$DUMONT_WORKLOAD $(date +%s.%N)" >> {self._beats}; sleep 0.2; done'
+        run = f'while true; do echo "$DUMONT_WORKLOAD $(date +%s.%N)" >> {self._beats}; sleep 0.25; done'
         up = self.cloud.ended(self.cloud.up(self.name, **SPEC | {"run": run} | self.spec))
         assert up["state"] == "succeeded", up.get("problem")
         self.serves()
@@ -90,7 +98,8 @@ class Trainer:
         instance_id = str(self.view()["instance_id"])
         wait_for(
             lambda: any(beat.at > since for beat in self.beats(instance_id)),
-            seconds=20,
+            seconds=30,
+            every_seconds=LOOK_EVERY_SECONDS,
             why=f"the workload of {self.name} runs on {instance_id}",
         )
         return instance_id
@@ -99,7 +108,7 @@ class Trainer:
         """Invariant 1: no instance's workload ran when another's did, nor after one of a later epoch had begun."""
         beats = self.beats()
         order = list(dict.fromkeys(beat.instance_id for beat in beats))
-        for earlier, later in zip(order, order[1:], strict=False):
+        for earlier, later in itertools.pairwise(order):
             last, first = self.beats(earlier)[-1].at, self.beats(later)[0].at
             assert last < first, f"{earlier} still ran {last - first:.2f} s after {later} had begun"
 
@@ -127,14 +136,16 @@ class Trainer:
             seen = self.view()
             return seen if condition(seen) else None
 
-        return wait_for(look, seconds=seconds, why=f"{self.name}: {why}\n{self.story()}" if False else why)
+        return wait_for(look, seconds=seconds, why=f"{self.name}: {why}", every_seconds=LOOK_EVERY_SECONDS)
 
     def moved(self, epoch: int) -> Json:
         """Its failover to this epoch, ended."""
         try:
             seen = self.until(lambda m: m["state"] == "running" and m["epoch"] == epoch, f"epoch {epoch} serves")
             op = next(op for op in self.failovers() if op["epoch"] == epoch)
-            ended = wait_for(lambda: self.ended(op), seconds=FAILOVER_SECONDS, why="the failover has ended")
+            ended = wait_for(
+                lambda: self.ended(op), seconds=FAILOVER_SECONDS, why="it has ended", every_seconds=LOOK_EVERY_SECONDS
+            )
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.story()}") from None
         assert ended["state"] == "succeeded", ended.get("problem")
@@ -185,8 +196,8 @@ class Trainer:
         assert (route["epoch"], route["ssh"], route["host_key"]) == (seen["epoch"], seen["ssh"], seen["host_key"])
         return dict(op)
 
-    def pays(self) -> None:
-        """It ends, and what it cost is what the market bills."""
+    def pays(self, *, unseen_seconds: float = SECONDS_UNSEEN) -> None:
+        """It ends, and what it cost is what the market bills, but for what nobody saw of each rental."""
         down = self.cloud.ended(self.cloud.down(self.name, discard=True))
         assert down["state"] == "succeeded", down.get("problem")
         bill = self.cloud.market.get("/bill").json()["instances"]
@@ -195,42 +206,54 @@ class Trainer:
         billed_usd = sum(line["gpu_usd"] + line["storage_usd"] for line in lines)
         entries = self.records.find(LedgerEntry, queries.ledger_of_machine(self.name))
         booked_usd = sum(entry.amount_micro_usd for entry in entries) / 1e6
-        unseen_usd = len(lines) * SECONDS_UNSEEN * 0.4 / 3600
+        unseen_usd = len(lines) * unseen_seconds * 0.4 / 3600
         assert booked_usd == pytest.approx(billed_usd, abs=unseen_usd)
         assert self.view()["cost_usd"] == pytest.approx(booked_usd, abs=1e-5)
 
 
 Story = Callable[[Cloud], None]
+Alone = Callable[[Path], None]
+"""A story that needs a cloud of its own, in this folder."""
 
 
 class Stage:
-    """Plays stories beside each other, two at a time: each waits most of its time, and three machines that die at once
-    would be held to be our own fault."""
+    """Plays stories beside each other, since each waits most of its time: two at a time on each shared cloud, where
+    three machines that die at once would be held to be our own fault, and those that have their own one by one."""
 
-    def __init__(self, cloud: Cloud, stories: list[Story]) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=2)
-        self._outcomes: dict[str, Future[None]] = {
-            story.__name__: self._pool.submit(story, cloud) for story in stories
-        }
+    def __init__(self, folder: Path, stories: Sequence[Story | Alone], *, clouds: int = 2) -> None:
+        self._stack = contextlib.ExitStack()
+        self._folder = folder
+        self._outcomes: dict[str, Future[None]] = {}
+        alone = [story for story in stories if "folder" in inspect.signature(story).parameters]
+        shared = [story for story in stories if story not in alone]
+        self._pools = [ThreadPoolExecutor(1)]
+        for story in alone:
+            self._submit(self._pools[0], story, partial(self._own_folder, story.__name__))
+        for number in range(min(clouds, len(shared))):
+            made = folder / f"cloud-{number}"
+            made.mkdir()
+            cloud = self._stack.enter_context(local_cloud(made))
+            self._pools.append(ThreadPoolExecutor(2))
+            for story in shared[number::clouds]:
+                self._submit(self._pools[-1], story, partial(_itself, cloud))
 
-    def outcome(self, story: Story) -> None:
+    def outcome(self, story: Story | Alone) -> None:
         """Wait for a story's end; raises what it raised."""
         self._outcomes[story.__name__].result()
 
     def close(self) -> None:
-        """Let what has not begun be, and wait for the rest."""
-        self._pool.shutdown(cancel_futures=True)
+        """Let what has not begun be, wait for the rest, and end the clouds."""
+        for pool in self._pools:
+            pool.shutdown(cancel_futures=True)
+        self._stack.close()
+
+    def _submit(self, pool: ThreadPoolExecutor, story: Any, where: Callable[[], Any]) -> None:
+        self._outcomes[story.__name__] = pool.submit(lambda: story(where()))
+
+    def _own_folder(self, name: str) -> Path:
+        (self._folder / name).mkdir()
+        return self._folder / name
 
 
-def play(request: pytest.FixtureRequest, cloud: Cloud) -> Iterator[Stage]:
-    """A stage on which those stories of the module are played that were asked for."""
-    chosen = [
-        item.callspec.params["story"]
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and item.module is request.module and hasattr(item, "callspec")
-    ]
-    stage = Stage(cloud, chosen)
-    try:
-        yield stage
-    finally:
-        stage.close()
+def _itself(cloud: Cloud) -> Cloud:
+    return cloud

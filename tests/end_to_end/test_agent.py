@@ -74,6 +74,18 @@ def test_gpus_are_read_and_one_that_hangs_delays_no_heartbeat(host: Host) -> Non
     assert time.monotonic() - began < 4.0
 
 
+def test_the_end_of_the_engine_is_told_at_once(host: Host) -> None:
+    host.plane.says = answer("wait", interval_seconds=20.0)
+    run = host.home / ".dumont" / "runs" / "op-1-snapshot-snap-1-1"
+    run.mkdir(parents=True)
+    host.start()
+    wait_for(lambda: host.plane.last.get("engine") == {"run": run.name, "ended": False}, "the run is told of")
+    ended_at = time.monotonic()
+    (run / "status").write_text("0\n")
+    wait_for(lambda: host.plane.last.get("engine") == {"run": run.name, "ended": True}, "its end is told")
+    assert host.plane.beats[-1].at - ended_at < 2.0, "not at the pace of heartbeats, which is 20 s here"
+
+
 def test_it_runs_the_workload_in_its_workspace_and_keeps_its_output(host: Host) -> None:
     host.plane.says = serve("echo here: $PWD $MINE; echo wrong >&2; umask; exec sleep 60")
     host.environment["MINE"] = "value"

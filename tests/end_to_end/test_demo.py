@@ -98,10 +98,22 @@ def test_what_was_saved_is_restored_byte_for_byte(ran: Ran) -> None:
     assert "24.0 MB" in saved["restore"]
 
 
-def test_three_raced_and_one_won(ran: Ran) -> None:
+def test_a_dead_host_is_replaced_without_a_command(ran: Ran) -> None:
+    passed = {check["name"]: check["ok"] for check in ran.report["checks"]}
+    assert passed["a dead host is noticed and its machine comes back on another, without a command"]
+    assert passed["what it has there equals its last snapshot, byte for byte"]
+    assert passed["its workload ran before, and runs there again"]
+    steps = [step["name"] for step in ran.report["steps"] if step["name"].startswith("move: ")]
+    path = ["move: detect", "move: confirm", "move: search", "move: rent", "move: boot", "move: proof", "move: restore"]
+    assert [name for name in steps if name in path] == path
+    told = {line["name"]: line["value"] for line in ran.report["moved"]}
+    assert "heartbeats each 1 s" in told["in this demo"]
+
+
+def test_three_raced_each_time_and_one_won(ran: Ran) -> None:
     rentals = ran.report["rentals"]
     assert len(rentals) >= 3
-    assert sum(rental["won"] for rental in rentals) == 1
+    assert sum(rental["won"] for rental in rentals) == 2, "one, and after its host's death another"
     assert all(rental["market_usd"] is not None for rental in rentals)
 
 

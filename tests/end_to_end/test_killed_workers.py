@@ -18,7 +18,8 @@ import pytest
 from dumont.adapters.clock import SystemClock
 from dumont.adapters.ssh import generate_key
 from dumont.domain import costs
-from dumont.domain.records import Instance, LedgerEntry, Machine, MachineSpec, MachineState, Operation
+from dumont.domain.ledger import LedgerEntry
+from dumont.domain.records import Instance, Machine, MachineSpec, MachineState, Operation
 from dumont.edge import wiring
 from dumont.local.market.server import MarketServer
 from dumont.operations import destroy, provision

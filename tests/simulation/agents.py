@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 START_SECONDS_MOST = 2.0
 TIMEOUT_SECONDS = 4.0
+HURRY_SECONDS = 0.3
 SECRET = b"s" * 32
 
 
@@ -106,14 +107,26 @@ class SimAgents:
 
     def _beat(self, agent: Agent) -> None:
         world = self._world
-        now = world.hub.now
         if not agent.alive:
             return
         if world.hub.rng.random() < world.weather.agent_dies:
             agent.alive = False  # its process; the container runs on, and its workload with it until its lease ends
             return
-        agent.sequence += 1
         world.hub.after(agent.interval_seconds, lambda: self._beat(agent))
+        self._speak(agent)
+
+    def news(self, instance_id: int) -> None:
+        """Something happened on a host that its agent tells at once."""
+        agent = self._agents.get(instance_id)
+        if agent is not None and agent.alive:
+            self._world.hub.after(HURRY_SECONDS, lambda: self._speak(agent))
+
+    def _speak(self, agent: Agent) -> None:
+        world = self._world
+        now = world.hub.now
+        if not agent.alive:
+            return
+        agent.sequence += 1
         if world.outages.away("functions", now) or not agent.instance.network_works(now):
             return
         if world.hub.rng.random() < world.weather.request_lost:
@@ -130,9 +143,12 @@ class SimAgents:
         identity = tokens.read(SECRET, agent.config["token"])
         assert identity is not None
         try:
-            reply = heartbeats.receive(
-                world.ports, identity, Report(sequence=agent.sequence, workload=self._workload(agent, sent_at))
+            report = Report(
+                sequence=agent.sequence,
+                workload=self._workload(agent, sent_at),
+                engine=world.engines.newest(agent.instance.id),
             )
+            reply = heartbeats.receive(world.ports, identity, report)
         except StoreError:
             return
         world.hub.pause("heartbeat.answer")

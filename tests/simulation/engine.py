@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dumont.domain.errors import BlobNotFound, BlobUnavailable
+from dumont.domain.heartbeats import EngineSeen
 from dumont.ports import BlobSeen, CommandResult, KeyRight, StoreKey
 
 if TYPE_CHECKING:
@@ -152,6 +153,12 @@ class SimEngines:
         work = {"restore": self._restore, "snapshot": self._copy, "status": self._status, "verify": self._verify}
         run.lines.append(work[job["action"]](instance_id, job))
         run.ended = True
+        world.agents.news(instance_id)
+
+    def newest(self, instance_id: int) -> EngineSeen | None:
+        """The newest run on a host, as its agent sees it."""
+        names = [name for host, name in self._runs if host == instance_id]
+        return EngineSeen(run=names[-1], ended=self._runs[instance_id, names[-1]].ended) if names else None
 
     def _user_files(self, instance_id: int) -> dict[str, str]:
         files = self._world.files.get(instance_id, {})

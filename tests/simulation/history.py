@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import random
+from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from dumont.domain.budgets import ALL, Budget, BudgetAction
 from dumont.domain.errors import StoreError, UserError
 from dumont.domain.reaping import held_by
 from dumont.domain.records import Instance, Machine, MachineSpec, MachineState, Operation, OperationKind
 from dumont.local.market.faults import FaultRate
-from dumont.operations import destroy, failover, hibernate, provision, snapshot, wake
+from dumont.operations import budget_settings, destroy, drills, failover, hibernate, provision, snapshot, wake
+from dumont.operations.reconcile import reconcile
 from dumont.ports import Query
 from tests.simulation.invariants import Invariants
 from tests.simulation.world import Weather, World
@@ -33,28 +38,55 @@ def run(seed: int) -> World:
     world.hub.freeze_share = rng.choice([0.0, 0.0, 0.002])
     world.market.faults.rates = _market_faults(rng)
     _outages(world, rng)
+    _budget_of_all(world)
     invariants = Invariants(world)
     world.hub.after_event = invariants.check
     world.start_schedule()
     start = world.hub.now
     for _ in range(rng.randint(2, 12)):
         world.hub.at(start + rng.uniform(0, BUSY_SECONDS * 0.8), lambda: _wish(world, rng))
+    _sleepy_user(world)
     world.hub.run(start + BUSY_SECONDS)
     world.calm()
     _run_until_settled(world, QUIET_SECONDS)
     _no_more_policies(world)
     _let_go_of_what_is_held(world)
     _run_until_settled(world, LAST_SECONDS)
+    _reconcile(world)
     invariants.check_quiet()
     return world
 
 
+def _budget_of_all(world: World) -> None:
+    """Half of the histories have a budget for all machines together, which some of them reach."""
+    rng = random.Random(f"budget/{world.seed}")
+    if rng.random() < 0.5:
+        return
+    action = rng.choice(list(BudgetAction))
+    wanted = Budget(id=ALL, usd_total=rng.choice([0.005, 0.02, 0.1]), action=action)
+    budget_settings.put(dataclasses.replace(world.ports, store=world.store.quiet), wanted, set_by="history")
+
+
+def _reconcile(world: World) -> None:
+    """What nobody saw is entered by the market's own bill."""
+
+    def work() -> None:
+        reconcile(world.ports, from_time=0.0, to_time=world.hub.now, enter=True)
+
+    world.hub.spawn("reconcile", work)
+    world.hub.run(world.hub.now + 60.0)
+
+
 def _run_until_settled(world: World, most_seconds: float) -> None:
-    """Let things come to rest; and then a while longer, in which what should not stir would."""
+    """Let things come to rest; and then a while longer, in which what should not stir would. Something may still: a
+    host that was to die all along."""
     until = world.hub.now + most_seconds
-    while world.hub.now < until and (_stirs(world) or world.hub.now < until - most_seconds + STILL_SECONDS):
+    still = False
+    while world.hub.now < until:
+        was_still, still = still, not _stirs(world)
+        if was_still and still:
+            return
         world.hub.run(world.hub.now + STILL_SECONDS)
-    world.hub.run(world.hub.now + STILL_SECONDS)
 
 
 def _stirs(world: World) -> bool:
@@ -65,9 +97,11 @@ def _stirs(world: World) -> bool:
 
 
 def _no_more_policies(world: World) -> None:
-    """Machines stop taking snapshots by themselves: else the reckoning would always find one under way."""
+    """Machines stop taking snapshots by themselves: else the reckoning would always find one under way. Some have no
+    spare any more."""
     for machine in world.store.quiet.find(Machine, Query(limit=1000)):
-        spec = replace(machine.spec, snapshot_every_minutes=None)
+        spare = machine.spec.spare if world.seed % 2 else "none"
+        spec = replace(machine.spec, snapshot_every_minutes=None, spare=spare)
         world.store.quiet.transact(
             lambda tx, name=machine.id, spec=spec: tx.put(replace(tx.get(Machine, name), spec=spec))  # type: ignore[misc]
         )
@@ -143,10 +177,12 @@ def _wish(world: World, rng: random.Random) -> None:
         _write_files(world, name)
         return
     again = rng.random() < 0.3
-    spec = _spec(rng)
+    spec = _with_spare(world, _spec(rng))
     discard, first = rng.choice([(True, False), (False, False), (False, True)])
 
     tier = rng.choice(["pause", "hibernate"])
+
+    rehearses = random.Random(f"drill/{world.seed}/{world.hub.events}").random() < 0.5
 
     def work() -> None:
         try:
@@ -159,7 +195,10 @@ def _wish(world: World, rng: random.Random) -> None:
             elif kind == "wake":
                 wake.request(world.ports, name, requested_by="user")
             elif kind == "failover":
-                _fail_over(world, name, discard=discard)
+                if rehearses:
+                    drills.request(world.ports, name, requested_by="user")
+                else:
+                    _fail_over(world, name, discard=discard)
             elif kind == "restore":
                 snapshot.request_restore(
                     world.ports, name, snapshot_id=None, path="", fall_back=first, discard=discard, requested_by="user"
@@ -172,6 +211,39 @@ def _wish(world: World, rng: random.Random) -> None:
     world.hub.spawn(f"{kind} {name}", work, dies_at=world.death())
     if again:
         world.hub.after(rng.uniform(0, 3), lambda: world.hub.spawn(f"{kind} {name} again", work))
+
+
+def _sleepy_user(world: World) -> None:
+    """In most histories one user sends a machine to sleep and wakes it, again and again. Drawn apart, as spares are."""
+    rng = random.Random(f"sleep/{world.seed}")
+    if rng.random() < 0.3:
+        return
+    name, spec = rng.choice(NAMES), _spec(rng)
+    moment = world.hub.now + rng.uniform(1.0, 300.0)
+
+    def then(kind: str, most_seconds: float, work: Callable[[], object]) -> None:
+        nonlocal moment
+        moment += rng.uniform(1.0, most_seconds)
+
+        def attempt() -> None:
+            with contextlib.suppress(UserError, StoreError):  # told no: they go on with what is next all the same
+                work()
+
+        for _ in range(rng.choice([1, 1, 1, 2])):
+            world.hub.at(moment + rng.uniform(0.0, 1.0), lambda: world.hub.spawn(f"{kind} {name}", attempt))
+
+    then("up", 10.0, lambda: provision.request(world.ports, name, spec, requested_by="sleepy"))
+    moment += rng.uniform(100.0, 400.0)
+    for _ in range(rng.randint(1, 4)):
+        world.hub.at(moment, lambda: _write_files(world, name))
+        tier = rng.choice(["pause", "hibernate"])
+        sleep = functools.partial(hibernate.request, world.ports, name, tier=tier, requested_by="sleepy")
+        then("hibernate", 300.0, sleep)
+        if tier == "pause" and rng.random() < 0.2:
+            deeper = functools.partial(hibernate.request, world.ports, name, tier="hibernate", requested_by="sleepy")
+            then("deepen", 400.0, deeper)
+        then("wake", 400.0, lambda: wake.request(world.ports, name, requested_by="sleepy"))
+        moment += rng.uniform(0.0, 200.0)
 
 
 def _spec(rng: random.Random) -> MachineSpec:
@@ -191,6 +263,13 @@ def _spec(rng: random.Random) -> MachineSpec:
         max_failovers_per_day=rng.choice([0, 2, 24]),
         verify_every_days=rng.choice([None, 0.01, 7.0]),
     )
+
+
+def _with_spare(world: World, spec: MachineSpec) -> MachineSpec:
+    """Some machines have a spare. Drawn apart, so that seeds from before there were spares go on as they went."""
+    rng = random.Random(f"spare/{world.seed}/{world.hub.events}")
+    spare = rng.choice(["none", "none", "stopped", "running"])
+    return replace(spec, spare=spare, spare_refresh_minutes=rng.choice([1.0, 20.0]))
 
 
 def _write_files(world: World, name: str) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 
+from dumont.domain import costs
+from dumont.domain.budgets import ALL as ALL_MACHINES
+from dumont.domain.budgets import Budget, BudgetAction
+from dumont.domain.ledger import LedgerEntry
 from dumont.domain.names import label_prefix
 from dumont.domain.reaping import held_by
-from dumont.domain.records import Instance, InstanceState, LedgerEntry, Machine, MachineState, Operation
+from dumont.domain.records import Instance, InstanceState, Machine, MachineState, Operation
 from dumont.domain.snapshots import Snapshot, SnapshotState
 from dumont.local.market.instance import Instance as MarketInstance
 from dumont.ports import Query
@@ -14,6 +18,8 @@ from tests.simulation.world import DEPLOYMENT, World
 
 ORPHAN_SECONDS_MAX = 600.0
 SWEEP_SECONDS = 60.0
+UNSEEN_USD = 0.003
+"""A create's or a destroy's effect comes a moment before its answer: some seconds of the dearest GPU."""
 ALL = Query(limit=100_000)
 
 
@@ -51,6 +57,7 @@ class Invariants:
         if world.hub.now >= self._next_check:
             self._next_check = world.hub.now + 5.0
             self._within_budget(books)
+            self._within_budget_of_all()
 
     def _owned(self, live: list[MarketInstance], books: dict[str, Instance]) -> None:
         """Invariant 2, as the market sees it."""
@@ -138,6 +145,22 @@ class Invariants:
             if now - since > allowed:
                 raise Broken(f"invariant 8: {machine.id} spent ${spent:.4f} of ${machine.spec.budget_usd:.4f}")
 
+    def _within_budget_of_all(self) -> None:
+        """The same of the budget for all together, where it says that what spends is destroyed."""
+        world, now = self._world, self._world.hub.now
+        budget = world.store.quiet.get(Budget, ALL_MACHINES)
+        live = [i for i in world.market.live(now) if (i.label or "").startswith(label_prefix(DEPLOYMENT))]
+        if budget is None or budget.usd_total is None or budget.action is not BudgetAction.DESTROY:
+            return
+        waking = [m for m in world.store.quiet.find(Machine, ALL) if m.state is MachineState.WAKING]
+        spent = sum(line.gpu_usd + line.storage_usd for line in world.market.bill(now).instances)
+        if spent < budget.usd_total or not live or waking:
+            self._over_budget_since.pop(ALL_MACHINES, None)
+            return
+        since = self._over_budget_since.setdefault(ALL_MACHINES, now)
+        if now - since > 2 * SWEEP_SECONDS + self._slack(since, now):
+            raise Broken(f"invariant 8: all spent ${spent:.4f} of ${budget.usd_total:.4f}, and {live[0].label} lives")
+
     def _slack(self, since: float, now: float) -> float:
         """What the world itself took: outages, a dead sweeper's lease, an invocation's, and a market in bad weather."""
         weather = self._world.weather
@@ -192,6 +215,7 @@ class Invariants:
         if open_records != current:
             raise Broken(f"invariant 7: the books hold {open_records}, the machines {current}")
         self._ledger(current)
+        self._paid(current)
         self._snapshots()
 
     def _asleep(self, machines: list[Machine]) -> None:
@@ -206,18 +230,48 @@ class Invariants:
             if not self._has_snapshot(machine.id):
                 raise Broken(f"invariant 4: {machine.id} sleeps, and no snapshot of it is there")
 
+    def _paid(self, current: set[str | None]) -> None:
+        """Of all that is gone the ledger's sum is the market's own bill, to within a cent, what nobody saw included;
+        and no bill is above what a budget was held against (but of one that was started and stopped between two
+        looks)."""
+        world = self._world
+        store, now = world.store.quiet, world.hub.now
+        booked: dict[str, float] = {}
+        for entry in store.find(LedgerEntry, ALL):
+            booked[entry.instance_id] = booked.get(entry.instance_id, 0.0) + entry.amount_micro_usd / 1e6
+        books = {i.provider_instance_id: i for i in store.find(Instance, ALL)}
+        apart_usd = 0.0
+        for line in world.market.bill(now).instances:
+            billed_usd = line.gpu_usd + line.storage_usd
+            record = books.get(str(line.instance_id))
+            label = record.id if record is not None else f"{line.label}+{line.instance_id}"
+            if label in current:
+                continue
+            apart_usd += booked.get(label, 0.0) - billed_usd
+            if abs(booked.get(label, 0.0) - billed_usd) > 0.001:
+                raise Broken(f"the ledger has ${booked.get(label, 0.0):.6f} of {label}, the market ${billed_usd:.6f}")
+            if (
+                record is not None
+                and not record.turns
+                and billed_usd > costs.total_at_most_usd([record], now) + UNSEEN_USD
+            ):
+                raise Broken(f"{label} cost ${billed_usd:.6f}, more than it could have: {record}")
+        if abs(apart_usd) > 0.01:
+            raise Broken(f"the ledger is ${apart_usd:.4f} beside the market's bill")
+
     def _ledger(self, current: set[str | None]) -> None:
         """Each instance that is gone has its entries, once; each amount is what its time and rate make."""
-        store = self._world.store.quiet
+        store, now = self._world.store.quiet, self._world.hub.now
         entries = store.find(LedgerEntry, ALL)
         for record in store.find(Instance, ALL):
-            mine = {e.kind: e for e in entries if e.instance_id == record.id}
+            mine = [e for e in entries if e.instance_id == record.id]
             if record.id in current or record.created_at is None:
                 continue
-            expected = {"storage"} | ({"gpu"} if record.booted_at is not None else set())
-            if set(mine) != expected:
-                raise Broken(f"the ledger has {set(mine)} of {record.id}, not {expected}")
-            for entry in mine.values():
+            metered = [e for e in mine if e.source == "metered"]
+            booked_usd = sum(e.amount_micro_usd for e in metered) / 1e6
+            if abs(booked_usd - costs.accrued(record, now).total_usd) > 1e-6 * (len(metered) + 1):
+                raise Broken(f"the ledger has ${booked_usd:.6f} of {record.id}, its meter says otherwise: {record}")
+            for entry in metered:
                 amount = round(entry.usd_per_hour * (entry.to_time - entry.from_time) / 3600 * 1e6)
                 if abs(amount - entry.amount_micro_usd) > 1:
                     raise Broken(f"the ledger's {entry.id} is {entry.amount_micro_usd}, not {amount}")

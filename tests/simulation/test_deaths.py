@@ -11,7 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from dumont.domain.errors import UserError
-from dumont.domain.records import LedgerEntry, Machine, MachineSpec, MachineState
+from dumont.domain.ledger import LedgerEntry
+from dumont.domain.records import Machine, MachineSpec, MachineState
 from dumont.operations import destroy, provision
 from dumont.ports import Query
 from tests.simulation.invariants import Invariants

@@ -120,4 +120,5 @@ def recording(*, checks: tuple[Check, ...] = (Check(name="search finds offers", 
         offers_found=32,
         output=("NVIDIA GeForce RTX 4090, 24564 MiB, 550.54.14", "pi is about 3.14159 <ok>"),
         saved=(Resource(name="snapshot", value="24.0 MB sent in 2 packs"),),
+        moved=(Resource(name="noticed", value="fenced 4.52 s after: no heartbeat"),),
     )

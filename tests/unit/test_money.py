@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from dumont.domain import costs
+from dumont.domain import costs, ledger
 from dumont.domain.offers import Offer
 from dumont.domain.records import Instance, InstanceState
 
@@ -76,11 +76,11 @@ def test_no_budget_and_nothing_that_bills_have_no_deadline() -> None:
 
 
 def test_the_ledger_is_written_once_gone_and_sums_to_the_cost() -> None:
-    assert costs.ledger_entries(rental(), 500.0) == []
+    assert ledger.entries(rental(booted_at=None), 500.0) == []
     gone = rental(state=InstanceState.GONE, open=False, gone_at=3700.0)
-    entries = costs.ledger_entries(gone, 4000.0)
+    entries = ledger.entries(gone, 4000.0)
     assert {e.kind for e in entries} == {"gpu", "storage"}
     assert sum(e.amount_micro_usd for e in entries) / 1e6 == pytest.approx(
         costs.accrued(gone, 4000.0).total_usd, abs=2e-6
     )
-    assert [e.id for e in entries] == [e.id for e in costs.ledger_entries(gone, 9000.0)], "written again is the same"
+    assert [e.id for e in entries] == [e.id for e in ledger.entries(gone, 9000.0)], "written again is the same"

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from dumont.adapters.shapes import ready
 from dumont.domain.errors import StoreError
 from dumont.domain.records import Record
 
@@ -43,7 +44,7 @@ def from_document(kind: type[R], document: Any) -> R:
     if not isinstance(version, int) or version > known_version:
         raise UnreadableRecord(f"{_name(kind, document)} has schema version {version!r}; we know up to {known_version}")
     try:
-        return msgspec.convert(document, kind)
+        return msgspec.convert(document, ready(kind))
     except msgspec.ValidationError:
         # Rare, so only now: a struct that forbids unknown fields may have met one of a later version's.
         try:

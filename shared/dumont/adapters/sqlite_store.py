@@ -25,9 +25,12 @@ T = TypeVar("T")
 INDEXES: dict[str, tuple[tuple[str, ...], ...]] = {
     "machines": (("shard", "deadline"), ("created_at",)),
     "operations": (("shard", "deadline"), ("machine", "created_at"), ("created_at",)),
-    "instances": (("machine", "open"), ("operation_id",), ("rented_by",), ("open",), ("state",)),
+    "instances": (
+        ("machine", "open"), ("operation_id",), ("rented_by",), ("open",), ("state",), ("provider_instance_id",),
+    ),
     "snapshots": (("machine", "created_at"), ("created_at",)),
-    "ledger": (("machine", "written_at"),),
+    "ledger": (("machine", "written_at"), ("machine", "day"), ("day",), ("instance_id",)),
+    "budgets": (("shard", "deadline"),),
 }
 """Per collection, the fields that `dumont.queries` asks by; a test holds that each query there runs on an index."""
 

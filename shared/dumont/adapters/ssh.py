@@ -18,7 +18,7 @@ from typing import BinaryIO
 import paramiko
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from paramiko.ssh_exception import IncompatiblePeer, SSHException
+from paramiko.ssh_exception import ChannelException, IncompatiblePeer, SSHException
 
 from dumont.domain.errors import HostKeyChanged, InvalidInput, ShellError, ShellRefused, ShellUnreachable
 from dumont.domain.records import SshEndpoint
@@ -120,6 +120,34 @@ class ParamikoSession:
             # Whatever stopped us (Ctrl-C included), a command half fed and half read is not to be gone on with.
             self.close()
             raise
+
+    def open_channel(self, port: int, *, window_bytes: int, timeout_seconds: float) -> paramiko.Channel:
+        """A connection from the host to a port of its own loopback (direct-tcpip), beside whatever else goes on.
+
+        Raises `ShellRefused` if nothing listens there or forwarding is forbidden, `ShellUnreachable` otherwise.
+        """
+        try:
+            return self._transport.open_channel(
+                "direct-tcpip",
+                ("127.0.0.1", port),
+                ("127.0.0.1", 0),
+                window_size=window_bytes,
+                timeout=timeout_seconds,
+            )
+        except ChannelException as problem:
+            raise ShellRefused(f"port {port}: {problem.text or 'refused'}") from problem
+        except (SSHException, OSError, EOFError) as problem:
+            raise ShellUnreachable(f"port {port}: {problem}") from problem
+
+    def ask_for_a_sign(self) -> None:
+        """Return once the host has answered, or the connection has ended; for a thread that can be waited for."""
+        with contextlib.suppress(SSHException, OSError, EOFError):
+            self._transport.global_request("keepalive@openssh.com", wait=True)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection stands, as far as this side knows."""
+        return self._transport.is_active()
 
     def close(self) -> None:
         """Close the connection; what still runs there loses its terminal, and may go on."""

@@ -11,12 +11,13 @@ from typing import Any
 
 import httpx
 
-from dumont.adapters import vast_read
+from dumont.adapters import vast_charges, vast_read
 from dumont.adapters.vast_errors import PROVIDER, is_queued, whole_number
 from dumont.adapters.vast_http import VastHttp
 from dumont.adapters.vast_search import search
 from dumont.domain.errors import InvalidRequest, NotFound, OfferGone, ProviderDown, StartRefused
 from dumont.domain.offers import Offer, OfferQuery
+from dumont.domain.reconciling import Charged
 from dumont.ports import Clock, ProviderInstance, Rental
 
 LIST_PAGE = 25  # the most that Vast puts on a page
@@ -205,6 +206,10 @@ class Vast:
             "GET", "/api/v0/users/current", "user", deadline=self._http.deadline(), repeatable=True
         )
         return vast_read.number(answer.get("credit"))
+
+    def charges(self, from_time: float, to_time: float) -> builtins.list[Charged]:
+        """What Vast has charged for each instance that existed within these days; see `vast_charges`."""
+        return vast_charges.charges(self._http, from_time, to_time)
 
     def _set_state(self, instance_id: str, state: str, *, repeatable: bool) -> dict[str, Any]:
         return self._http.call(

@@ -70,6 +70,8 @@ def deploy_arguments(declaration: FunctionDeclaration, entry: Entry) -> list[str
             "DUMONT_LOG_LEVEL=${_LOG_LEVEL}",
             "DUMONT_BUCKET=${_BUCKET}",
             "DUMONT_CORS_ORIGINS=${_CORS_ORIGINS}",
+            # functions-framework's own: its server has as many threads as the processor has cores, times four
+            *([f"THREADS={declaration.concurrency}"] if declaration.concurrency > 1 else []),
         ]
     )
     secrets = ",".join(f"{variable}={secret_id(variable)}:latest" for variable in entry.secrets)
@@ -83,6 +85,7 @@ def deploy_arguments(declaration: FunctionDeclaration, entry: Entry) -> list[str
         *_trigger(entry),
         f"--memory={declaration.memory_mib}Mi",
         f"--timeout={declaration.timeout_seconds}s",
+        *(["--cpu=1", f"--concurrency={declaration.concurrency}"] if declaration.concurrency > 1 else []),
         "--max-instances=${_MAX_INSTANCES}",
         f"--service-account=${{{account_variable(entry)}}}",
         f"--set-env-vars={variables}",

@@ -58,6 +58,8 @@ class FunctionDeclaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """pyproject's extras that its requirements are made of, besides what every function needs."""
     memory_mib: Annotated[int, msgspec.Meta(ge=128, le=32768)] = 512
     timeout_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 60
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    """How many requests one instance serves at once, each in a thread; more than one takes a whole processor."""
     public: bool = False
     """Whether Google lets any caller through to its HTTP entry, which then asks for one of Dumont's keys itself.
     Otherwise only callers with an identity token of the project, such as Cloud Scheduler."""

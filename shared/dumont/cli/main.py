@@ -13,10 +13,13 @@ import click
 from dumont.cli.commands.completing import completion
 from dumont.cli.commands.events import events
 from dumont.cli.commands.failover import failover
+from dumont.cli.commands.gateway import gateway, url_of
+from dumont.cli.commands.idle import idle, keep
 from dumont.cli.commands.lifecycle import down, up
 from dumont.cli.commands.local import demo, local
 from dumont.cli.commands.machines import list_machines, logs, show
 from dumont.cli.commands.market import search
+from dumont.cli.commands.money import budget, cost, savings
 from dumont.cli.commands.operations import operation, operations
 from dumont.cli.commands.routes import ssh_config, ssh_proxy
 from dumont.cli.commands.shell import run, ssh
@@ -92,8 +95,10 @@ def version(out: Cli) -> None:
 
 
 for _command in (
-    search, up, list_machines, show, ssh, run, logs, events, snapshot, snapshots, restore, diff, failover,
-    hibernate, wake, operations, operation, down, ssh_config, ssh_proxy, local, demo, completion, version,
+    cost, savings, budget,
+    search, up, list_machines, show, ssh, run, logs, events, snapshot, snapshots, restore, diff, failover, idle,
+    keep, hibernate, wake, gateway, url_of, operations, operation, down, ssh_config, ssh_proxy, local, demo,
+    completion, version,
 ):  # fmt: skip
     cli.add_command(_command)
 

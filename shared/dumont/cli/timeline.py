@@ -78,3 +78,23 @@ def show_failover(cli: Cli, operation: Json, machine: Json) -> None:
     cli.say(f"  its files: {f'as of {snapshot}' if snapshot else 'none were restored'}")
     if operation.get("state") == "running":
         cli.say(f"  (other hosts are still being released: dumont operation {text_of(operation.get('id'))})")
+
+
+def show_drill(cli: Cli, operation: Json) -> None:
+    """A rehearsal's steps, and what a real failover begun then would have come to."""
+    names = racer_names({**operation, "kind": "provision"})
+    cli.table(STEP_COLUMNS, [step_row(step, operation, names) for step in operation.get("steps") or []])
+    found: Json = operation.get("rehearsal") or {}
+    cli.say()
+    detect, confirm = duration(found.get("detect_seconds")), duration(found.get("confirm_seconds"))
+    cli.say(
+        f"{text_of(operation.get('machine'))} would have served again {duration(found.get('serves_seconds'))} after "
+        f"its host's death: {detect} to notice, {confirm} to be sure, {duration(found.get('ready_seconds'))} until a "
+        "new host was ready (the last was measured, the others are what its settings make)"
+    )
+    if found.get("lease_seconds"):
+        cli.say(f"  at most {duration(found.get('serves_at_most_seconds'))}, if the old host was only cut off from us")
+    whole = "every byte was read back and is as it was" if found.get("byte_for_byte") else "nothing was restored"
+    cli.say(f"  {text_of(operation.get('snapshot_id'))}: {whole}")
+    cost = money(found.get("cost_usd"))
+    cli.say(f"  the race cost {cost} until then, {money(operation.get('cost_usd'))} until all of it was let go")

@@ -12,7 +12,7 @@ from dumont.cli.output import UNKNOWN, Cli, duration, moment, money, number, siz
 OFFER_COLUMNS = (
     "gpu", ">vram", ">$/h", ">to finish", ">reliab.", ">down", ">up", ">disk", ">cuda", "region", "offer",
 )  # fmt: skip
-MACHINE_COLUMNS = ("name", "state", "health", "gpu", "region", ">$/h", ">cost", "running for", "ssh")
+MACHINE_COLUMNS = ("name", "state", "health", "spare", "gpu", "region", ">$/h", ">cost", "running for", "ssh")
 OPERATION_COLUMNS = ("operation", "kind", "machine", "state", "phase", "started", ">took", ">cost")
 STEP_COLUMNS = ("step", "on", ">started", ">seconds", ">cost", "ok", "detail")
 SNAPSHOT_COLUMNS = ("snapshot", "machine", "state", "taken", ">files", ">size", ">sent", ">took", "remark")
@@ -65,6 +65,7 @@ def machine_row(machine: Json, now: float) -> list[str]:
         text_of(machine.get("name")),
         text_of(machine.get("state")),
         health_text(machine),
+        text_of((machine.get("spare") or {}).get("state")),
         gpu_text(offer or machine.get("spec") or {}),
         text_of(offer.get("region")),
         money(machine.get("price_usd_per_hour")),
@@ -224,6 +225,7 @@ def show_machine(cli: Cli, machine: Json, now: float) -> None:
             ("workspace", text_of(spec.get("workspace"))),
             ("runs", text_of(spec.get("run"))),
             ("failover", "off: it is not moved by itself" if spec.get("failover") == "off" else ""),
+            ("spare", spare_text(machine)),
             ("price", money(machine.get("price_usd_per_hour")) + "/h" if machine.get("price_usd_per_hour") else ""),
             ("cost so far", money(machine.get("cost_usd"))),
             ("budget", f"{money(budget, 2)}: reaching it destroys the machine" if budget else ""),
@@ -235,6 +237,17 @@ def show_machine(cli: Cli, machine: Json, now: float) -> None:
     )
     show_problem(cli, machine.get("failure"))
     show_proof(cli, machine.get("proof"))
+
+
+def spare_text(machine: Json) -> str:
+    """Its spare, in a line; empty where it is to have none."""
+    spare: Json = machine.get("spare") or {}
+    wanted = (machine.get("spec") or {}).get("spare") or "none"
+    if not spare:
+        return "" if wanted == "none" else f"none yet ({wanted}): it is made once there is a snapshot"
+    has = f"has {spare['snapshot_id']}" if spare.get("snapshot_id") else "empty"
+    where = text_of(spare.get("region"))
+    return f"{text_of(spare.get('state'))} in {where}, {has}, {money(spare.get('price_usd_per_hour'))}/h"
 
 
 def show_proof(cli: Cli, proof: Any) -> None:

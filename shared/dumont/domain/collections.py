@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dumont.domain.budgets import Budget, Credit
 from dumont.domain.heartbeats import Heartbeat
-from dumont.domain.records import ApiKey, Instance, LedgerEntry, Machine, Operation, Record, Schedule
+from dumont.domain.ledger import LedgerEntry
+from dumont.domain.notices import WebhookEvent
+from dumont.domain.records import ApiKey, Instance, Machine, Operation, Record, Schedule
 from dumont.domain.reputation import HostRecord
 from dumont.domain.rest import SweepRest
 from dumont.domain.routing import Route
@@ -14,6 +17,8 @@ RECORDS: tuple[type[Record], ...] = (
     Instance,
     Operation,
     LedgerEntry,
+    Budget,
+    Credit,
     ApiKey,
     Schedule,
     Snapshot,
@@ -22,4 +27,5 @@ RECORDS: tuple[type[Record], ...] = (
     HostRecord,
     Route,
     SweepRest,
+    WebhookEvent,
 )

@@ -17,6 +17,8 @@ SHELL_TRIES = 2
 """How often SSH must have failed while the provider says "running": a dropped connection is not a death."""
 LOOK_AGAIN_SECONDS = 1.5
 LOOK_AGAIN_UNSURE_SECONDS = 5.0
+NOTICE_SECONDS = 20.0
+"""How long a provider's notice is waited for to come true before an instance that answers is held to be well."""
 MASS_SHARE = 0.2
 MASS_LEAST = 2
 """More than a fifth of the machines, and more than two of them: a fault of ours, not many deaths at once."""
@@ -47,8 +49,12 @@ def judge(evidence: Sequence[Evidence], suspected_at: float) -> Finding:
     last = evidence[-1]
     if last.provider == "gone":
         return _dead(last, "the provider says that it is gone")
-    if last.heartbeat_at is not None and last.heartbeat_at > suspected_at:
+    # What its provider told us may be a moment ahead of what befalls it.
+    waits = bool(last.notice) and last.at < suspected_at + NOTICE_SECONDS
+    if last.heartbeat_at is not None and last.heartbeat_at > suspected_at and not waits:
         return Finding(Verdict.ALIVE, "its heartbeat came again")
+    if last.shell == "answers" and waits:
+        return Finding(Verdict.UNSURE, f"its provider told us ({last.notice}), and it still answers")
     if last.shell == "answers":
         return Finding(Verdict.AGENT_DEAD, "SSH answers, so the host lives and only its agent is silent")
     if last.provider in ("stopped", "offline", "broken"):

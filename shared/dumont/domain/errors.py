@@ -163,6 +163,13 @@ class Conflict(UserError):
     code = "conflict"
 
 
+class BudgetReached(Conflict):
+    """A budget that forbids it is spent: nothing new is rented."""
+
+    status = 402
+    code = "budget_reached"
+
+
 class TooLarge(UserError):
     """The request's body is larger than is read."""
 

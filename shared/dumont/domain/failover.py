@@ -28,7 +28,16 @@ from dumont.domain.actions import (
     Wait,
 )
 from dumont.domain.detection import Verdict
-from dumont.domain.records import Instance, InstanceState, Machine, MachineSpec, MachineState, Operation, Problem
+from dumont.domain.records import (
+    Instance,
+    InstanceState,
+    Machine,
+    MachineSpec,
+    MachineState,
+    Operation,
+    OperationKind,
+    Problem,
+)
 from dumont.domain.tending import clear
 
 CONFIRM = "start"
@@ -37,7 +46,10 @@ NEVER = 1e12
 RESUME, WARM, COLD, HOLD = "resume", "warm", "cold", "hold"
 
 PAUSED = Problem(code="paused", detail="it was stopped, with its disk, when its machine went to sleep")
-_NOT_TRIED_YET = frozenset({"lost", "moved", "paused"})
+START_FAILED = "start_failed"
+"""The provider's answer to a start was none, or not clear: it may have had its effect."""
+STARTING = Problem(code="starting", detail="its start was asked for, and nobody has heard what came of it")
+_NOT_TRIED_YET = frozenset({"lost", "moved", "paused", "starting"})
 """Why an instance was put aside before anybody tried to bring it back."""
 
 RESUME_SECONDS = 60.0
@@ -61,8 +73,34 @@ def decide(op: Operation, machine: Machine | None, instances: Sequence[Instance]
     if machine is None or machine.operation_id != op.id or machine.epoch != op.epoch:
         return Abandon()
     if op.phase == provisioning.GIVE_UP:
-        return clear([i for i in instances if i.state is not InstanceState.LOST], now)
+        return _clear_up(op, instances, now)
     return _bring_back(op, machine, instances, now)
+
+
+def _clear_up(op: Operation, instances: Sequence[Instance], now: float) -> Action:
+    """Release what was rented. What a wake keeps is stopped first, if it may run: it must not bill while its machine
+    sleeps on."""
+    kept = next((i for i in instances if stays_paused(op, i)), None)
+    action = clear([i for i in instances if i is not kept and i.state is not InstanceState.LOST], now)
+    if kept is None or not _may_run(kept):
+        return action
+    if now >= kept.next_check_at:
+        return Stop(kept.id)
+    if isinstance(action, Finish):
+        return Wait(kept.next_check_at)
+    return Wait(min(action.until, kept.next_check_at)) if isinstance(action, Wait) else action
+
+
+def stays_paused(op: Operation, instance: Instance) -> bool:
+    """Whether an instance is the one that a machine keeps which could not be woken: it sleeps on as it did."""
+    out = (InstanceState.RELEASING, InstanceState.GONE)
+    return op.kind is OperationKind.WAKE and instance.id == op.suspect_instance_id and instance.state not in out
+
+
+def _may_run(kept: Instance) -> bool:
+    """Whether a start of it may have had an effect that nobody has cancelled."""
+    unknown = kept.problem is not None and kept.problem.code in (START_FAILED, STARTING.code)
+    return kept.state is not InstanceState.LOST or unknown
 
 
 # --- Before the fence ---------------------------------------------------------------------------------------------
@@ -150,8 +188,11 @@ def _bring_back(op: Operation, machine: Machine, instances: Sequence[Instance], 
         return _hold(op, instances, lost, now)
     anew = strategy in (WARM, COLD)
     aside = lost if lost is not None and lost.state is not InstanceState.LOST and anew else None
+    # One that could not be stopped is tried again when it is due, and is no reason for the others to wait.
     if aside is not None and aside.state in (InstanceState.CREATED, InstanceState.BOOTED):
-        return Stop(aside.id)
+        if now >= aside.next_check_at or aside.problem is None:
+            return Stop(aside.id)
+        instances = [i for i in instances if i is not aside]
     if lost is not None and lost.stopped_at is not None:
         op = replace(op, serve_not_before=0.0)  # it was told, and has stopped: its lease need not run out
     if op.serve_not_before >= NEVER:
@@ -199,9 +240,8 @@ def choose(
         return COLD
     stopped = lost is not None and lost.state is InstanceState.LOST and lost.last_status == "stopped"
     if current == RESUME and lost is not None:
-        failed = (
-            lost.state is InstanceState.LOST and lost.problem is not None and lost.problem.code not in _NOT_TRIED_YET
-        )
+        out = (InstanceState.LOST, InstanceState.CREATED, InstanceState.BOOTED)
+        failed = lost.state in out and lost.problem is not None and lost.problem.code not in _NOT_TRIED_YET
         if not failed and now < op.tried_since + RESUME_SECONDS and lost.state is not InstanceState.GONE:
             return RESUME
     elif (

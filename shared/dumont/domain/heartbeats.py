@@ -7,7 +7,9 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
+from dumont.domain.idle import Activity
 from dumont.domain.records import Instance, InstanceState, Machine, MachineSpec, MachineState, Record
+from dumont.domain.turns import Traffic
 
 MISSED_GRACE_SECONDS = 2.5
 """How late a heartbeat may be: 2.5 s hold a slow function's cold start and a lost packet's retransmission."""
@@ -99,6 +101,12 @@ class Heartbeat(Record, frozen=True, kw_only=True):
     readings: Readings = Readings()
     workload: WorkloadSeen = WorkloadSeen()
     agent: AgentSeen = AgentSeen()
+    traffic: Traffic = Traffic()
+    """What went over its network since its agent was first heard, by its readings."""
+    activity: Activity | None = None
+    """What its heartbeats have proven of its use."""
+    waits_since: float | None = None
+    """When it was first answered that it is not to serve; None while it is. What it reports later it knows that."""
     deadline: float | None = None
     """When its silence must be looked into; None for a host that does not serve."""
     suspect_operation_id: str = ""

@@ -61,7 +61,7 @@ def events_between(before: Instance, after: Instance, now: float) -> tuple[HostE
         InstanceState.PROVEN,
     ):
         began = after.created_at if after.created_at is not None else after.intended_at
-        if after.stops and after.woken_at is not None:
+        if after.turns and after.woken_at is not None:
             began = after.woken_at  # what it slept was no boot
         ended = after.booted_at if after.booted_at is not None else now
         tell(HostEventKind.BOOTED, seconds=max(0.0, ended - began))

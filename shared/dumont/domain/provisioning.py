@@ -42,6 +42,9 @@ RESTORE_SECONDS_MAX = 6 * 3600.0
 UNKNOWN_HOLDS_A_PLACE_SECONDS = 15.0
 """A create whose answer was lost keeps its place in the race this long; then the next offer runs too, so that one
 market error does not cost a whole settle time, and a broken market still does not start a launch storm."""
+UNREACHABLE_TRIES = 3
+"""One that proved itself and was then not reached so often in a row (some 7 s) may have died while it was restored: it
+may still win, and its place is another's."""
 NOTHING_BILLS = "Nothing that was rented for it is left billing."
 
 _CONTENDING = (InstanceState.INTENDED, InstanceState.CREATED, InstanceState.BOOTED, InstanceState.PROVEN)
@@ -91,6 +94,8 @@ def _ends_at(op: Operation, spec: MachineSpec, instances: Sequence[Instance]) ->
 def contends(instance: Instance, now: float) -> bool:
     """Whether an instance holds a place in the race."""
     if instance.state not in _CONTENDING:
+        return False
+    if instance.state is InstanceState.PROVEN and instance.tries >= UNREACHABLE_TRIES:
         return False
     return not (instance.outcome_unknown and now >= instance.intended_at + UNKNOWN_HOLDS_A_PLACE_SECONDS)
 

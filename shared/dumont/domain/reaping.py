@@ -41,7 +41,8 @@ def unanswered(books: Sequence[Instance], current: Collection[str], open_operati
 def held_by(machine: Machine) -> frozenset[str]:
     """The instances that are a machine's: the one that serves, the one that it keeps stopped while it sleeps, and its
     spare, if it runs: one that does not has none."""
-    spare = machine.spare_instance_id if machine.state is MachineState.RUNNING else None
+    with_spare = (MachineState.RUNNING, MachineState.HIBERNATING)
+    spare = machine.spare_instance_id if machine.state in with_spare else None
     return frozenset(i for i in (machine.instance_id, machine.paused_instance_id, spare) if i is not None)
 
 

@@ -15,6 +15,7 @@ from dumont.domain.evidence import Evidence
 from dumont.domain.offers import Offer
 from dumont.domain.specs import MachineSpec as MachineSpec
 from dumont.domain.specs import PublicKey as PublicKey
+from dumont.domain.turns import Traffic, Turn
 
 SHARDS = 8
 """Deadlines are indexed with a shard: an index that only grows holds Firestore to 500 writes a second."""
@@ -86,6 +87,8 @@ class Machine(Record, frozen=True, kw_only=True):
     """It does not go to sleep by itself before this."""
     last_request_at: float = 0.0
     """When a request last came through the gateway."""
+    gateway_generation: int = 0
+    """Gateway tokens of earlier generations do not count any more."""
     ssh: SshEndpoint | None = None
     host_key: str | None = None
     running_since: float | None = None
@@ -189,9 +192,6 @@ class Instance(Record, frozen=True, kw_only=True):
     its provider said that it is stopped."""
     standby: bool = False
     """Rented beside the one that serves: it is a spare (or will be one), or a rehearsal's."""
-    stops: int = 0
-    """How often it was stopped as a spare; the GPU seconds of the runs that ended so, each in the ledger already."""
-    gpu_seconds_before: float = 0.0
     taken_back: int = 0
     """How often it was lost and taken back."""
     last_status: str = ""
@@ -214,6 +214,15 @@ class Instance(Record, frozen=True, kw_only=True):
     proven_at: float | None = None
     releasing_at: float | None = None
     gone_at: float | None = None
+    turns: tuple[Turn, ...] = ()
+    """What bills it, and since when (see `domain.meter`); () until more befalls it than its first boot."""
+    metered_at: float | None = None
+    """When its last turn was last seen to hold."""
+    ended_at: float | None = None
+    """Of one that is gone: when its bill ended, as well as we know."""
+    posted_until: float = 0.0
+    """Up to this midnight (UTC) its days are in the ledger, and `traffic` of its network."""
+    traffic: Traffic = Traffic()
     ssh: SshEndpoint | None = None
     host_key: str | None = None
     proof: Proof | None = None
@@ -338,28 +347,7 @@ class Operation(Record, frozen=True, kw_only=True):
         return self.state is OperationState.RUNNING
 
 
-# --- Money, access, schedules -------------------------------------------------------------------------------------
-
-
-class LedgerEntry(Record, frozen=True, kw_only=True):
-    """One amount of money, appended and never changed; `id` is made of what it is for, so that it is written once.
-
-    `kind` is gpu or storage; `amount_micro_usd` is in millionths of a USD, so that sums are exact.
-    """
-
-    collection: ClassVar[str] = "ledger"
-
-    machine: str
-    instance_id: str
-    operation_id: str
-    provider: str
-    gpu: str
-    kind: str
-    amount_micro_usd: int
-    usd_per_hour: float
-    from_time: float
-    to_time: float
-    written_at: float
+# --- Access, schedules -------------------------------------------------------------------------------------
 
 
 class Role(enum.StrEnum):

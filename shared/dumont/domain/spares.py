@@ -98,7 +98,7 @@ def _ours(op: Operation, machine: Machine | None, instances: Sequence[Instance],
         return HandOver()
     kept = () if machine is None else (machine.spare_instance_id, machine.instance_id)
     if op.phase == PARK and machine is not None and holds(op, machine):
-        return _park(op, machine, instances, now)
+        return _park(machine, instances, now)
     if op.phase in (provisioning.RELEASE, provisioning.GIVE_UP, PARK):
         return clear([i for i in instances if i.id not in kept], now)
     if not holds(op, machine):
@@ -106,7 +106,7 @@ def _ours(op: Operation, machine: Machine | None, instances: Sequence[Instance],
     return None
 
 
-def _park(op: Operation, machine: Machine, instances: Sequence[Instance], now: float) -> Action:
+def _park(machine: Machine, instances: Sequence[Instance], now: float) -> Action:
     spare = next((i for i in instances if i.id == machine.spare_instance_id and is_alive(i)), None)
     left = clear([i for i in instances if i is not spare and i.id != machine.instance_id], now)
     if spare is None or (spare.state is InstanceState.STOPPED and spare.stopped_at is not None):
@@ -137,7 +137,8 @@ def need(
     if spec.spare == "none" or machine.state is not MachineState.RUNNING:
         if machine.spare_instance_id is not None:
             return Need("it is not wanted any more" if machine.state is MachineState.RUNNING else None, now + 60.0)
-        return Need(None, now + 60.0 if spec.spare != "none" else None)
+        asleep = machine.state is MachineState.HIBERNATED
+        return Need(None, now + 60.0 if spec.spare != "none" and not asleep else None)
     if machine.spare_after is not None and now < machine.spare_after:
         return Need(None, machine.spare_after)
     if newest is None and not spec.stateless:

@@ -16,6 +16,7 @@ IdleSignal = Literal["gpu_use", "gpu_memory", "cpu", "network", "disk_writes", "
 """What a heartbeat tells of use; `domain.idle` says how each is read."""
 Percent = Annotated[float, Meta(ge=0, le=100)]
 BytesPerSecond = Annotated[float, Meta(ge=0, le=1e12)]
+ModelName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
 When = Annotated[str, Meta(min_length=1, max_length=120)]
 """A moment that comes again, as `domain.timetable` reads it: "weekdays 08:45", "daily 22:00", "45 8 * * 1-5"."""
 
@@ -92,6 +93,9 @@ class MachineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     sleep_at: Annotated[tuple[When, ...], Meta(max_length=16)] = ()
     time_zone: Annotated[str, Meta(min_length=1, max_length=64)] = "UTC"
     """The IANA zone of `wake_at` and `sleep_at`, such as Europe/Berlin."""
+    models: Annotated[tuple[ModelName, ...], Meta(max_length=16)] = ()
+    """The models that its workload serves in OpenAI's shape at `model_port`, by the names that callers use."""
+    model_port: Annotated[int, Meta(ge=1, le=65535)] = 8000
 
     def query(self) -> OfferQuery:
         """The filters that this machine's offers must pass."""

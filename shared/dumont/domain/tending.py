@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from dumont.domain import meter
 from dumont.domain.actions import Action, Finish, Release, Survey, Wait
 from dumont.domain.records import KEPT_DISK, Instance, InstanceState, MachineSpec, Problem
 from dumont.domain.statuses import InstanceStatus, ProviderInstance
@@ -63,7 +64,7 @@ def found_by_label(instance: Instance, seen: ProviderInstance, now: float) -> In
     """An instance whose create's answer was lost, found: it exists, and bills."""
     state = InstanceState.CREATED if instance.state is InstanceState.INTENDED else InstanceState.RELEASING
     return replace(
-        instance,
+        meter.reopened(instance) if instance.gone_at is not None else instance,
         state=state,
         open=True,
         provider_instance_id=seen.id,
@@ -136,8 +137,11 @@ def dismiss(instance: Instance, now: float, problem: Problem | None) -> Instance
 
 
 def gone(instance: Instance, now: float) -> Instance:
-    """The provider says that there is no such instance (invariant 3)."""
-    return replace(instance, state=InstanceState.GONE, open=False, gone_at=now, outcome_unknown=False)
+    """The provider says that there is no such instance (invariant 3). Said again, later or by one who heard it before
+    and slept since, it changes nothing: the ledger has its entries."""
+    if instance.state is InstanceState.GONE:
+        return instance
+    return replace(meter.ended(instance, now), state=InstanceState.GONE, open=False, gone_at=now, outcome_unknown=False)
 
 
 def looked_at(instance: Instance, seen: ProviderInstance, spec: MachineSpec, now: float) -> Instance:
@@ -147,6 +151,10 @@ def looked_at(instance: Instance, seen: ProviderInstance, spec: MachineSpec, now
     """
     began_at = instance.woken_at or (instance.created_at if instance.created_at is not None else instance.intended_at)
     age_seconds = now - began_at
+    billed = meter.billed_as(seen.status)
+    if billed is not None and instance.turns:
+        # It ran before: the record's own times are of its last boot alone.
+        instance = meter.saw(instance, billed, now)
     status, said = seen.status, f": {seen.status_message[:200]}" if seen.status_message else ""
     if status is InstanceStatus.RUNNING and seen.ssh is not None:
         return replace(
@@ -173,8 +181,10 @@ def looked_at(instance: Instance, seen: ProviderInstance, spec: MachineSpec, now
     return replace(
         instance,
         seen_booting_at=now if instance.booted_at is None else instance.seen_booting_at,
-        next_check_at=now
-        + look_again_seconds(age_seconds, calls=instance.agent_sent and instance.phoned_home_at is None),
+        next_check_at=min(
+            now + look_again_seconds(age_seconds, calls=instance.agent_sent and instance.phoned_home_at is None),
+            max(now, began_at + spec.boot_timeout_seconds) + 0.1,  # nor later than its time is up
+        ),
     )
 
 

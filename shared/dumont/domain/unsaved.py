@@ -76,11 +76,12 @@ def incomplete(op: Operation, snapshot: Snapshot) -> Problem | None:
     """Why a destroy must not go on after the snapshot that it took: it lacks files. None if it is complete."""
     if not snapshot.missing:
         return None
+    again = f"hibernate {op.machine}" if op.kind is OperationKind.HIBERNATE else f"down {op.machine} --snapshot"
     return Problem(
         code="snapshot_incomplete",
         detail=f"{snapshot.id} lacks files that could not be read whole: {_named(snapshot.missing)}"[:400],
         safe=f"{SAFE} All other files are in {snapshot.id}.",
-        hint=f"make them readable, or stop what writes them, then: dumont down {op.machine} --snapshot",
+        hint=f"make them readable, or stop what writes them, then: dumont {again}",
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from flask import Request, Response
 
+from dumont.adapters.shapes import ready
 from dumont.domain.errors import InvalidInput, MethodNotAllowed, TooLarge, Unknown
 from dumont.domain.records import ApiKey, Role
 from dumont.edge import keys, logs, wiring
@@ -67,7 +68,7 @@ class Call:
         if repeated:
             raise InvalidInput("is given more than once", field=repeated[0])
         try:
-            return msgspec.convert(values, shape, strict=False)
+            return msgspec.convert(values, ready(shape), strict=False)
         except msgspec.ValidationError as error:
             raise invalid(error) from error
 
@@ -89,7 +90,7 @@ def decode(data: bytes, shape: type[T]) -> T:
     if not data.strip():
         raise InvalidInput("a JSON body is needed, and there is none", code="no_body")
     try:
-        return msgspec.json.decode(data, type=shape)
+        return msgspec.json.decode(data, type=ready(shape))
     except msgspec.ValidationError as error:
         raise invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from dumont.adapters.shapes import ready
 from dumont.domain.errors import InvalidInput
 from dumont.domain.names import check_machine_name
 from dumont.domain.records import MachineSpec
@@ -22,10 +23,12 @@ class DestroyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class FailoverRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The machine to move; `discard` says that what no snapshot has may be lost with its old host."""
+    """The machine to move; `discard` says that what no snapshot has may be lost with its old host.
+    `drill`: it is rehearsed on another host, and nothing is moved."""
 
     name: str
     discard: bool = False
+    drill: bool = False
 
 
 class HibernateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,6 +82,12 @@ class KeepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     keep: bool
 
 
+class KeepAwakeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For how long from now on a machine is not to sleep by itself; 0: no longer."""
+
+    seconds: Annotated[float, Meta(ge=0, le=30 * 86_400)]
+
+
 class DiffRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The snapshot to compare with: the later of the two."""
 
@@ -110,6 +119,11 @@ def read_provision(call: Call) -> tuple[str, MachineSpec]:
     name = check_machine_name(decode(bytes(body.pop("name")), object))
     fields = {field: decode(bytes(value), object) for field, value in body.items()}
     try:
-        return name, msgspec.convert(fields, MachineSpec)
+        spec = msgspec.convert(fields, ready(MachineSpec))
     except msgspec.ValidationError as error:
         raise invalid(error) from error
+    if spec.wake_at or spec.sleep_at or spec.time_zone != "UTC":
+        from dumont.domain import timetable  # few machines have one: a cold start need not read cron for them
+
+        timetable.check(spec)
+    return name, spec

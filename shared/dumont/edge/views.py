@@ -8,7 +8,7 @@ import msgspec
 
 from dumont.domain import costs
 from dumont.domain.heartbeats import Heartbeat
-from dumont.domain.records import Instance, Machine, Step
+from dumont.domain.records import Instance, InstanceState, Machine, OperationKind, Step
 from dumont.domain.snapshots import Snapshot
 from dumont.operations.look import MachineSeen, OperationSeen
 
@@ -57,12 +57,29 @@ def machine(seen: MachineSeen) -> dict[str, Any]:
         view["price_usd_per_hour"] = usd(current.offer.total_usd_per_hour(current.disk_gb))
         if current.proof is not None:
             view["proof"] = msgspec.to_builtins(current.proof)
+    if seen.spare is not None:
+        view["spare"] = spare(seen.spare)
     if seen.machine.ssh is not None:
         view["route"] = route(seen.machine)
     if seen.heartbeat is not None:
         view["heartbeat"] = heartbeat(seen.heartbeat, seen.now)
     view["cost_usd"] = usd(seen.cost.total_usd)
     return {"name": seen.machine.id} | view
+
+
+def spare(record: Instance) -> dict[str, Any]:
+    """A machine's spare: where it is, whether it runs, what it has, what it costs now."""
+    offer, stopped = record.offer, record.state is InstanceState.STOPPED
+    rate = offer.storage_usd_per_hour(record.disk_gb) if stopped else offer.total_usd_per_hour(record.disk_gb)
+    view = {
+        "instance_id": record.id,
+        "state": "stopped" if stopped else "running" if record.state is InstanceState.PROVEN else "starting",
+        "region": offer.region,
+        "host_id": offer.host_id,
+        "snapshot_id": record.restored_snapshot_id,
+        "price_usd_per_hour": usd(rate),
+    }
+    return {k: v for k, v in view.items() if v is not None}
 
 
 def heartbeat(beat: Heartbeat, now: float) -> dict[str, Any]:
@@ -109,6 +126,9 @@ def operation(seen: OperationSeen) -> dict[str, Any]:
     view["steps"] = [_step(step, seen) for step in seen.operation.steps]
     view["instances"] = [instance(i, seen.now) for i in seen.instances]
     view["cost_usd"] = usd(costs.total(seen.instances, seen.now).total_usd)
+    if seen.operation.kind is OperationKind.DRILL and "serves_seconds" in seen.operation.progress:
+        found = view.pop("progress")
+        view["rehearsal"] = found | {"byte_for_byte": bool(found.get("byte_for_byte"))}
     return view
 
 

@@ -13,13 +13,18 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dumont import settings as settings_module
 from dumont.adapters.clock import SystemClock, SystemIds
 from dumont.domain.errors import BlobRefused, BusUnavailable, DumontError, InvalidInput
 from dumont.optional_ports import SweepSchedule
-from dumont.ports import Blobs, Bus, EngineFiles, Ports, Provider, Shell, Store
+from dumont.ports import Blobs, Bus, EngineFiles, Ports, Provider, Store
 from dumont.settings import Settings
+
+if TYPE_CHECKING:
+    from dumont.adapters.ssh import ParamikoShell
+    from dumont.adapters.tunnel import Tunnels
 
 
 @functools.cache
@@ -32,6 +37,15 @@ def settings() -> Settings:
 def ports() -> Ports:
     """This process's ports."""
     return build(settings())
+
+
+@functools.cache
+def tunnels() -> Tunnels:
+    """This process's ways to machines' ports."""
+    with _importing():
+        from dumont.adapters.tunnel import Tunnels
+
+    return Tunnels(functools.cache(lambda: _shell(settings())))
 
 
 @contextlib.contextmanager
@@ -191,7 +205,7 @@ def _secret_file(path: str, what: str) -> str:
         raise DumontError(f"{what} cannot be read: {error.strerror}") from error
 
 
-def _shell(chosen: Settings) -> Shell:
+def _shell(chosen: Settings) -> ParamikoShell:
     # paramiko imports invoke if it can, for ~/.ssh/config, which we never read; that is half of its import's time.
     sys.modules.setdefault("invoke", None)  # type: ignore[arg-type]  # None: "cannot be imported"
     with _importing():

@@ -17,15 +17,21 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+from msgspec.structs import replace
+
+from dumont import queries
 from dumont.adapters.clock import SystemClock, SystemIds
 from dumont.cli import credentials
-from dumont.domain.records import Role, Schedule
+from dumont.domain.budgets import DEFAULT_USD_PER_DAY
+from dumont.domain.records import Operation, Role, Schedule
 from dumont.edge import keys, logs, wiring
 from dumont.local.scheduler import Scheduler
 from dumont.operations.sweep import SWEEPER
+from dumont.ports import Store, Transaction
 
 PROJECT = "dumont-local"
 SWEEP_EVERY_SECONDS = 0.5
@@ -113,12 +119,11 @@ def _start(
             subscribe_by_push(hosts, PROJECT, topic, base + path)
         else:
             routes[topic] = base + path
+    ports = wiring.ports()
+    _free_leases(ports.store)  # before anything of ours takes one
     threading.Thread(target=host.serve, name="functions", daemon=True).start()
     _wait_until_open(port, stop)
     # --- access and schedule ---
-    ports = wiring.ports()
-    # We hold the data folder's lock, so a sweeper's lease that is still there is a dead process's.
-    ports.store.transact(lambda tx: tx.delete(Schedule, SWEEPER))
     url = f"http://localhost:{port}"
     key = keys.make(ports.store, SystemIds(), SystemClock(), name="local", role=Role.ADMIN)
     credentials.write_key(url, key)
@@ -130,8 +135,22 @@ def _start(
     stack.callback(scheduler.close)
     _say(f"functions  {url}/<function>")
     _say(f"API key    {credentials.credentials_file()} (the CLI finds it)")
+    _say(f"budget     ${DEFAULT_USD_PER_DAY:.2f} a day for all machines, unless you set another: dumont budget")
     _say(f"data       {folder}" + ("" if data or real else " (removed at the end; keep it with --data DIR)"))
     return url
+
+
+def _free_leases(store: Store) -> None:
+    """We hold the data folder's lock, so a lease that is still there is a dead process's: nobody need wait for it."""
+    store.transact(lambda tx: tx.delete(Schedule, SWEEPER))
+    for held in store.find(Operation, queries.any_operation_open(limit=1000)):
+        store.transact(partial(_free, held.id))
+
+
+def _free(operation_id: str, tx: Transaction) -> None:
+    op = tx.get(Operation, operation_id)
+    if op is not None and op.open and op.lease_owner is not None:
+        tx.put(replace(op, lease_owner=None, lease_until=0.0, deadline=0.0))
 
 
 def _check_free(port: int, option: str) -> None:
@@ -218,6 +237,8 @@ def _market(
     )  # fmt: skip
     market.start()
     stack.callback(market.close)
+    # Its notices are believed from the start; it sends them once it is told where to: POST /_market/webhook.
+    os.environ["DUMONT_VAST_WEBHOOK_SECRET"] = _kept(folder / "webhook-secret", lambda: secrets.token_hex(32))
     os.environ["VAST_API_KEY"], os.environ["VAST_URL"] = key, market.url
     scaled = "" if time_scale == 1 else f", boots take {time_scale:g} of their real time"
     _say(f"market     {market.url} – simulated{scaled}; its key: {folder / 'market-key'}")

@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from dumont.adapters.shapes import ready
 from dumont.domain.errors import BusUnavailable
 from dumont.ports import Clock
 
@@ -217,7 +218,7 @@ class Dispatcher:
         if int(length) > BODY_BYTES_MAX:
             return "413 Content Too Large", {"error": f"more than {BODY_BYTES_MAX} bytes"}
         try:
-            publish = msgspec.json.decode(environ["wsgi.input"].read(int(length)), type=_Publish)
+            publish = msgspec.json.decode(environ["wsgi.input"].read(int(length)), type=ready(_Publish))
             return "200 OK", {"messageId": self.publish(publish.topic, publish.message)}
         except msgspec.DecodeError as error:
             return "400 Bad Request", {"error": str(error)}

@@ -19,8 +19,9 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from dumont.build.declarations import FunctionDeclaration
 
 EVENTS = "/_events"
-THREADS = 24
-"""Above what the dispatcher, the scheduler and a dashboard hold at once; waitress queues what is more."""
+THREADS = 80
+"""Above what the dispatcher, the scheduler, a dashboard and requests that wait at the gateway hold at once; waitress
+queues what is more."""
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from dumont.domain import costs, provisioning, tending
+from dumont.domain import costs, failover, meter, provisioning, tending
 from dumont.domain.actions import TakeBack
 from dumont.domain.errors import NotFound, ProviderError, StartRefused
 from dumont.domain.heartbeats import Heartbeat
@@ -15,7 +15,6 @@ from dumont.domain.records import (
     KEPT_DISK,
     Instance,
     InstanceState,
-    LedgerEntry,
     Machine,
     MachineState,
     Operation,
@@ -24,7 +23,8 @@ from dumont.domain.records import (
 )
 from dumont.domain.states import check_transition
 from dumont.domain.statuses import InstanceStatus
-from dumont.operations import routes, tend
+from dumont.domain.turns import Billed
+from dumont.operations import ledger, routes, tend
 from dumont.operations.heartbeats import first_heartbeat
 from dumont.operations.invocation import Fact, Invocation
 from dumont.ports import Transaction
@@ -56,7 +56,9 @@ def _seen(status: InstanceStatus, now: float) -> Fact:
     def fact(instance: Instance) -> Instance:
         if instance.state is not InstanceState.LOST:
             return instance
-        return replace(instance, last_status=status.value, next_check_at=now + LOOK_SECONDS, tries=0)
+        billed = meter.billed_as(status)
+        seen = meter.saw(instance, billed, now) if billed is not None else instance
+        return replace(seen, last_status=status.value, next_check_at=now + LOOK_SECONDS, tries=0)
 
     return fact
 
@@ -68,16 +70,12 @@ def _halted(invocation: Invocation, lost: Instance, status: InstanceStatus) -> N
         now = invocation.now()
         instance = tx.get(Instance, lost.id)
         if instance is not None and instance.state is InstanceState.LOST:
-            entries: list[LedgerEntry] = []
+            before = instance
             if instance.booted_at is not None:
                 # It stopped between its last heartbeat and this look; nobody says when, so half-way is counted.
                 beat = tx.get(Heartbeat, lost.id)
-                heard_at = beat.received_at if beat is not None else instance.booted_at
-                at = (max(min(heard_at, now), instance.booted_at) + now) / 2
-                instance, entries = costs.stopped(instance, at)
-            tx.put(_seen(status, now)(instance))
-            for entry in entries:
-                tx.create(entry)
+                instance, _ = costs.stopped(instance, now, heard_at=beat.received_at if beat is not None else None)
+            ledger.put(tx, before, _seen(status, now)(instance), now)
         return replace(op, serve_not_before=0.0)
 
     invocation.apply(change)
@@ -87,27 +85,30 @@ def start(invocation: Invocation, lost: Instance) -> None:
     """Start a stopped instance: its disk has what no snapshot has. A refused start is cancelled, lest it bill later."""
     provider = invocation.ports.providers[lost.provider]
     began = invocation.now()
+    # Written first: who goes on after a death here knows that it may run.
+    invocation.record({lost.id: lambda i: replace(i, problem=failover.STARTING) if _is_lost(i) else i})
     problem: Problem | None = None
+    cancelled = True
     try:
         provider.start(lost.provider_instance_id or "")
     except StartRefused as error:
         problem = Problem(code="start_refused", detail=str(error)[:300])
-        _cancel(invocation, lost)
+        cancelled = _cancel(invocation, lost)
     except ProviderError as error:
-        problem = Problem(code="start_failed", detail=str(error)[:300])
+        problem = Problem(code=failover.START_FAILED, detail=str(error)[:300])
     now = invocation.now()
     step = Step(name="start", started_at=began, ended_at=now, ok=problem is None, instance_id=lost.id,
                 detail=problem.detail if problem is not None else "its disk is kept")  # fmt: skip
 
     def fact(instance: Instance) -> Instance:
-        if instance.state is not InstanceState.LOST:
+        if not _is_lost(instance):
             return instance
-        if problem is not None:
+        if problem is not None and cancelled:
             return replace(instance, problem=problem, next_check_at=now + LOOK_SECONDS)
         return replace(
-            instance,
+            meter.saw(instance, Billed.BOOTING, began),
             state=InstanceState.CREATED,
-            problem=None,
+            problem=problem,
             restored_snapshot_id=KEPT_DISK,
             woken_at=began,
             phoned_home_at=None,
@@ -118,20 +119,36 @@ def start(invocation: Invocation, lost: Instance) -> None:
     invocation.record({lost.id: fact}, lambda o: replace(o, steps=(*o.steps, step)))
 
 
+def _is_lost(instance: Instance) -> bool:
+    return instance.state is InstanceState.LOST
+
+
 def stop(invocation: Invocation, instance: Instance) -> None:
-    """Its time is up: stop it, and put it aside again."""
-    _cancel(invocation, instance)
+    """Its time is up: stop it, and put it aside again. While it cannot be stopped it may run, and is no less open."""
+    cancelled = _cancel(invocation, instance)
     now = invocation.now()
     problem = Problem(code="start_too_slow", detail="it was started and did not serve in its time")
-    invocation.record({instance.id: lambda i: replace(tending.put_aside(i, now, problem), last_status="stopped")})
+
+    def fact(known: Instance) -> Instance:
+        if known.state in (InstanceState.RELEASING, InstanceState.GONE):
+            return known
+        if not cancelled:
+            return replace(known, problem=known.problem or problem, next_check_at=now + LOOK_SECONDS)
+        return replace(tending.put_aside(known, now, problem), last_status="stopped", next_check_at=now + LOOK_SECONDS)
+
+    invocation.record({instance.id: fact})
 
 
-def _cancel(invocation: Invocation, instance: Instance) -> None:
+def _cancel(invocation: Invocation, instance: Instance) -> bool:
     try:
         invocation.ports.providers[instance.provider].stop(instance.provider_instance_id or "")
+    except NotFound:
+        return True  # a look finds it gone
     except ProviderError as error:
         # Still open in our books and looked after by this operation: it cannot bill unseen.
         log.warning("a start was not cancelled", extra={"instance": instance.id, "error": str(error)})
+        return False
+    return True
 
 
 def take_back(invocation: Invocation, instances: Sequence[Instance], action: TakeBack) -> None:
@@ -160,7 +177,7 @@ def take_back(invocation: Invocation, instances: Sequence[Instance], action: Tak
             host_key=back.host_key,
             running_since=now,
             operation_id=None,
-            deadline=now if machine.spec.spare != "none" else machine.deadline,
+            deadline=now if machine.spec.spare != "none" or machine.spec.budget_usd is not None else machine.deadline,
             updated_at=now,
         )
         tx.put(running)

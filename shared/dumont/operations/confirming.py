@@ -7,7 +7,8 @@ import logging
 from msgspec.structs import replace
 
 from dumont import queries
-from dumont.domain import failover
+from dumont.domain import detection, failover
+from dumont.domain.detection import Verdict
 from dumont.domain.errors import NotFound, ProviderError, ShellError, ShellRefused, ShellUnreachable
 from dumont.domain.evidence import Evidence, ProviderWord, ShellWord
 from dumont.domain.heartbeats import Heartbeat
@@ -45,7 +46,12 @@ def look(invocation: Invocation, op: Operation, machine: Machine) -> None:
         fleet_heard=heard,
         failovers_at=_failovers_at(ports, op, invocation.now()),
     )
-    invocation.apply(lambda _tx, o, _machine: replace(o, evidence=(*o.evidence, seen)[-EVIDENCE_KEPT:]))
+    before = detection.judge(op.evidence, op.suspected_at).verdict
+    looked = invocation.apply(lambda _tx, o, _machine: replace(o, evidence=(*o.evidence, seen)[-EVIDENCE_KEPT:]))
+    finding = detection.judge(looked.evidence, looked.suspected_at)
+    if finding.verdict is Verdict.MASS and before is not Verdict.MASS:
+        # An alert: nothing more happens by itself until a person has looked, or fewer are silent.
+        log.error("many machines fell silent at once", extra={"machine": op.machine, "why": finding.why})
 
 
 def _provider_word(ports: Ports, instance: Instance | None) -> ProviderWord:
@@ -81,6 +87,9 @@ def _fleet(ports: Ports, now: float) -> tuple[int, int]:
         for op in ports.store.find(Operation, queries.open_operations_of_kind(OperationKind.FAILOVER))
         if op.suspected_at > now - AT_ONCE_SECONDS and not op.forced
     }
+    # Those that are overdue and not looked into yet count too: of many that die together the first must not be moved
+    # because the sweep has not come to the others.
+    suspects |= {beat.machine for beat in ports.store.find(Heartbeat, queries.due(now))}
     running = {m.id for m in ports.store.find(Machine, queries.machines_in_state(MachineState.RUNNING))}
     return len(suspects), len(running - suspects)
 

@@ -94,7 +94,9 @@ def request(
                 code="failing_over",
                 hint=f"wait until it runs again, or say --discard: dumont down {name} --discard",
             )
-        if held_by is not None and held_by.open and held_by.kind not in _GIVES_WAY:
+        sleeps_soon = held_by is not None and held_by.kind is OperationKind.HIBERNATE
+        gives_way = held_by is None or held_by.kind in _GIVES_WAY or (discard and sleeps_soon)
+        if held_by is not None and held_by.open and not gives_way:
             raise Conflict(
                 f"{name} is in the middle of a {held_by.kind.value}",
                 code="operation_under_way",
@@ -181,6 +183,7 @@ def _begin(invocation: Invocation, op: Operation) -> None:
                 machine,
                 state=MachineState.DESTROYING,
                 epoch=machine.epoch + 1,
+                paused_instance_id=None,
                 spare_instance_id=None,
                 spare_operation_id=None,
                 deadline=None,

@@ -19,6 +19,15 @@ from dumont.ports import EngineFiles, ShellSession
 ROOT = '"$HOME"/.dumont'
 START_SECONDS = 40.0
 INSTALL_SECONDS = 180
+WATCHED_SECONDS = 2.5
+"""How long a start stays to see the end: small workspaces are done by then, and nobody has to come back to ask."""
+
+# Whether they are there, without importing them, which takes ten times as long; the engine itself goes without what it
+# then cannot import.
+_HAS_PACKAGES = (
+    "import importlib.util as u, sys; "
+    'sys.exit(not all(map(u.find_spec, ("blake3", "cryptography", "numpy", "obstore", "zstandard"))))'
+)
 
 
 class EngineState(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,8 +59,9 @@ def prepare(session: ShellSession, workspace: str, engine: EngineFiles) -> tuple
     return lines[0], lines[1]
 
 
-def start(session: ShellSession, run: str, engine: EngineFiles, job: dict[str, Any]) -> None:
-    """Start a run, once: its folder is the lock, so that a start repeated after a death starts nothing twice.
+def start(session: ShellSession, run: str, engine: EngineFiles, job: dict[str, Any]) -> bool:
+    """Start a run, once: its folder is the lock, so that a start repeated after a death starts nothing twice. Answers
+    whether it has ended already.
 
     The job stays in the shell's memory while the packages are installed, which a host does once, each by its hash; a
     host that cannot runs the engine without them.
@@ -64,7 +74,7 @@ cd {ROOT}/runs/{shlex.quote(run)} || exit 1
 job=$(cat)
 (
   trap '' HUP
-  fast='import blake3, cryptography, numpy, obstore, zstandard'
+  fast='{_HAS_PACKAGES}'
   python=python3
   if ! python3 -c "$fast" 2>/dev/null; then
     venv={ROOT}/venv
@@ -79,10 +89,13 @@ job=$(cat)
 ) </dev/null >/dev/null 2>&1 &
 echo $! >pid
 i=0
-while [ ! -s out.jsonl ] && [ ! -f status ] && [ $i -lt 50 ]; do sleep 0.1; i=$((i+1)); done
+while [ ! -f status ] && {{ [ ! -s out.jsonl ] || [ $i -lt {WATCHED_SECONDS * 10:.0f} ]; }} && [ $i -lt 50 ]; do
+  sleep 0.1; i=$((i+1))
+done
+if [ -f status ]; then echo ended; fi
 exit 0
 """
-    _run(session, script, stdin=json.dumps(job).encode())
+    return _run(session, script, stdin=json.dumps(job).encode()).strip() == "ended"
 
 
 def _names(engine: EngineFiles) -> tuple[str, str]:

@@ -7,10 +7,22 @@ import logging
 from msgspec.structs import replace
 
 from dumont.agent.tokens import AgentIdentity
-from dumont.domain import heartbeats
+from dumont.domain import heartbeats, hibernation, idle, idle_history, snapshots
 from dumont.domain.heartbeats import Heartbeat, Reply, Report
+from dumont.domain.idle import Activity
+from dumont.domain.idle_history import IdleHistory
+from dumont.domain.ledger import more_traffic
 from dumont.domain.names import shard_of
-from dumont.domain.records import Instance, InstanceState, Machine, Operation
+from dumont.domain.records import (
+    Instance,
+    InstanceState,
+    Machine,
+    MachineSpec,
+    MachineState,
+    Operation,
+    OperationKind,
+)
+from dumont.domain.turns import Traffic
 from dumont.operations.runner import publish
 from dumont.ports import Ports, Transaction
 
@@ -18,6 +30,8 @@ log = logging.getLogger(__name__)
 
 STOPPED = frozenset({"none", "stopped", "exited"})
 """A workload's states in which nothing of it runs."""
+ENGINE_RUNS = frozenset(snapshots.START_OF)
+"""The phases of an operation in which it waits for the engine."""
 KEPT_SECONDS = 7 * 86_400.0
 
 
@@ -35,19 +49,94 @@ def receive(ports: Ports, identity: AgentIdentity, report: Report) -> Reply:
         record = None if serves else tx.get(Instance, identity.instance)
         answer = heartbeats.reply(machine, record, instance_id=identity.instance, epoch=identity.epoch)
         is_spare = machine is not None and machine.spare_instance_id == identity.instance
-        tx.put(_beat(identity, report, answer, now, is_spare=is_spare))
+        before = tx.get(Heartbeat, identity.instance)
+        activity = _activity(before, report, machine, now, serving=answer.state == "serve")
+        learned = _learned(tx, identity.machine, before, activity, now)
+        beat = _beat(identity, report, answer, activity, now, is_spare=is_spare)
+        waits_since = None if answer.state == "serve" else (before.waits_since if before is not None else None) or now
+        tx.put(replace(beat, traffic=_traffic(before, report, now), waits_since=waits_since))
+        if learned is not None:
+            tx.put(learned)
         return machine, record, answer
 
     machine, record, answer = ports.store.transact(work)
     stopped = report.workload.state in STOPPED
+    own = machine is not None and machine.instance_id == identity.instance
     if record is not None and _is_news(record, stopped=stopped):
         _tell(ports, record.id, now, stopped=stopped)
-    elif report.engine is not None and report.engine.ended:
-        _wake_owner(ports, machine, record)
+        return answer
+    if own and machine is not None and machine.state is MachineState.HIBERNATING and stopped:
+        _wake_hibernation(ports, machine)
+    if report.engine is not None and report.engine.ended:
+        _wake_owner(ports, machine, None if own else record, report.engine.run)
     return answer
 
 
-def _beat(identity: AgentIdentity, report: Report, answer: Reply, now: float, *, is_spare: bool) -> Heartbeat:
+def has_stopped(beat: Heartbeat) -> bool:
+    """Whether an agent that was told not to serve has reported since that its workload does not run."""
+    return (
+        beat.waits_since is not None and beat.received_at > beat.waits_since and beat.workload.state in STOPPED
+    )
+
+
+def _wake_hibernation(ports: Ports, machine: Machine) -> None:
+    """The workload does not run any more: its snapshot need not wait until it would have been asked after."""
+    held = ports.store.get(Operation, machine.operation_id or "")
+    if held is None or not _waits_for_stop(held):
+        return
+
+    def work(tx: Transaction) -> Operation | None:
+        op = tx.get(Operation, held.id)
+        beat = tx.get(Heartbeat, machine.instance_id or "")
+        if op is None or not _waits_for_stop(op) or beat is None or not has_stopped(beat):
+            return None
+        tx.put(replace(op, not_before=0.0))
+        return op
+
+    op = ports.store.transact(work)
+    if op is not None:
+        publish(ports, op)
+
+
+def _waits_for_stop(op: Operation) -> bool:
+    return op.open and op.kind is OperationKind.HIBERNATE and op.phase == hibernation.STOPPING
+
+
+def _traffic(before: Heartbeat | None, report: Report, now: float) -> Traffic:
+    readings = report.readings
+    received, sent = readings.network_receive_bytes_per_second, readings.network_send_bytes_per_second
+    return more_traffic(before.traffic if before is not None else Traffic(), received, sent, now)
+
+
+def _activity(
+    before: Heartbeat | None, report: Report, machine: Machine | None, now: float, *, serving: bool
+) -> Activity:
+    """What is known of its use after this heartbeat; in the same transaction, so that of two at once both count."""
+    return idle.observe(
+        before.activity if before is not None else None,
+        readings=report.readings,
+        workload=report.workload,
+        boot_id=report.boot_id[:64],
+        sequence=report.sequence,
+        received_at=now,
+        spec=machine.spec if machine is not None else MachineSpec(),
+        serving=serving,
+    )
+
+
+def _learned(
+    tx: Transaction, machine: str, before: Heartbeat | None, after: Activity, now: float
+) -> IdleHistory | None:
+    """What the end of an idle stretch teaches; most heartbeats end none, and cost no read."""
+    seconds = idle.stretch_ended(before.activity if before is not None else None, after)
+    if seconds is None:
+        return None
+    return idle_history.learn(tx.get(IdleHistory, machine), machine, seconds=seconds, now=now)
+
+
+def _beat(
+    identity: AgentIdentity, report: Report, answer: Reply, activity: Activity, now: float, *, is_spare: bool
+) -> Heartbeat:
     deadline = now + heartbeats.missed_after_seconds(answer.interval_seconds)
     return Heartbeat(
         id=identity.instance,
@@ -59,6 +148,7 @@ def _beat(identity: AgentIdentity, report: Report, answer: Reply, now: float, *,
         readings=report.readings,
         workload=report.workload,
         agent=report.agent,
+        activity=activity,
         deadline=deadline if answer.state == "serve" or is_spare else None,
         shard=shard_of(identity.instance),
         expires_at=now + KEPT_SECONDS,
@@ -93,10 +183,14 @@ def _tell(ports: Ports, instance_id: str, now: float, *, stopped: bool) -> None:
         publish(ports, op)
 
 
-def _wake_owner(ports: Ports, machine: Machine | None, record: Instance | None) -> None:
-    """The snapshot engine's run has ended: whoever waits for it need not wait until it would have asked."""
+def _wake_owner(ports: Ports, machine: Machine | None, record: Instance | None, run: str) -> None:
+    """The snapshot engine's run has ended: whoever waits for it need not wait until it would have asked.
+
+    Agents report a run for as long as it is their newest. So only the operation that waits for just this one is woken:
+    else each heartbeat would cut short whatever another waits for.
+    """
     owner = record.operation_id if record is not None else machine.operation_id if machine is not None else None
-    if owner is None:
+    if not run or not owner or (record is not None and record.engine_run != run):
         return
 
     def work(tx: Transaction) -> Operation | None:
@@ -104,9 +198,14 @@ def _wake_owner(ports: Ports, machine: Machine | None, record: Instance | None) 
         instance = tx.get(Instance, record.id) if record is not None else None
         if op is None or not op.open:
             return None
-        tx.put(replace(op, not_before=0.0))
-        if instance is not None and instance.open:
+        if instance is not None:
+            if not instance.open or instance.engine_run != run:
+                return None
             tx.put(replace(instance, next_check_at=0.0))
+        elif op.engine_run != run or op.phase not in ENGINE_RUNS:
+            return None
+        else:
+            tx.put(replace(op, not_before=0.0))
         return op
 
     op = ports.store.transact(work)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from dumont.domain.costs import ledger_entries
 from dumont.domain.errors import DumontError
 from dumont.domain.host_events import events_between
 from dumont.domain.records import Instance, InstanceState, Machine, Operation, Step
+from dumont.operations import ledger
 from dumont.operations.reputations import note
 from dumont.ports import CALL_SECONDS_MAX, Ports, Transaction
 
@@ -102,13 +102,10 @@ class Invocation:
                 after = fact(before)
                 if after == before:
                     continue
-                tx.put(after)
+                after = ledger.put(tx, before, after, now)
                 note(tx, after.offer, events_between(before, after, now), now)
                 if op is not None:
                     steps += steps_between(before, after, op, now)
-                if after.state is InstanceState.GONE:
-                    for entry in ledger_entries(after, now):
-                        tx.create(entry)
             if mine and op is not None:
                 tx.put(self._held(change(replace(op, steps=op.steps + tuple(steps))), now))
             return mine

@@ -50,6 +50,11 @@ class MachineSeen(msgspec.Struct, frozen=True, kw_only=True):
         """The instance that backs it now."""
         return next((i for i in self.instances if i.id == self.machine.instance_id), None)
 
+    @property
+    def spare(self) -> Instance | None:
+        """Its spare, if it has one now."""
+        return next((i for i in self.instances if i.id == self.machine.spare_instance_id and i.open), None)
+
 
 class OperationSeen(msgspec.Struct, frozen=True, kw_only=True):
     """An operation with the instances that it rented or released, and what they have cost by now."""

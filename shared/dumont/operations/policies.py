@@ -23,6 +23,8 @@ BUSY_SECONDS = 60.0
 
 def snapshot_by_policy(ports: Ports, machine: Machine, now: float) -> float | None:
     """Begin the snapshot that the machine's policy wants by now; answers with when the next look is due."""
+    if machine.state is MachineState.HIBERNATED:
+        return None
     taken = ports.store.find(Snapshot, queries.snapshots_of_machine(machine.id))
     due_at = snapshots.due_at(machine, taken)
     if due_at is None or due_at > now or machine.state is not MachineState.RUNNING:
@@ -37,6 +39,8 @@ def verify_by_policy(ports: Ports, machine: Machine, now: float) -> float | None
     """Begin the deep verification that the machine's policy wants by now, if nothing else is under way; answers with
     when the next look is due."""
     if machine.spec.snapshot_every_minutes is None or machine.spec.verify_every_days is None:
+        return None
+    if machine.state is MachineState.HIBERNATED:
         return None
     taken = ports.store.find(Snapshot, queries.snapshots_of_machine(machine.id))
     due_at = snapshots.verify_due_at(machine, taken)

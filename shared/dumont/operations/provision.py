@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from dumont.domain import costs, gpus, provisioning, tending
+from dumont.domain import failover, gpus, provisioning, tending
 from dumont.domain.actions import (
     Abandon,
     Action,
@@ -29,7 +29,6 @@ from dumont.domain.errors import (
 from dumont.domain.names import check_machine_name, shard_of
 from dumont.domain.records import (
     Instance,
-    InstanceState,
     Machine,
     MachineSpec,
     MachineState,
@@ -39,7 +38,7 @@ from dumont.domain.records import (
     Problem,
 )
 from dumont.domain.states import NAME_IS_FREE, check_transition
-from dumont.operations import routes, tend
+from dumont.operations import budgets, routes, tend
 from dumont.operations.heartbeats import first_heartbeat
 from dumont.operations.invocation import Invocation
 from dumont.operations.proving import prove_instance
@@ -50,6 +49,9 @@ from dumont.operations.runner import Workflow, new_operation, publish
 from dumont.ports import Ports, Transaction
 
 log = logging.getLogger(__name__)
+
+SLEEPS_ON = "It sleeps on; its verified snapshot is kept, and nothing else bills."
+SLEEPS_ON_PAUSED = "It sleeps on; its verified snapshot is kept, and so is its stopped host, whose disk bills."
 
 
 def check_spec(spec: MachineSpec) -> MachineSpec:
@@ -74,6 +76,7 @@ def request(
     """
     check_machine_name(name)
     spec = check_spec(spec)
+    budgets.admit(ports, name)
     operation_id = ports.ids.new("op")
 
     def work(tx: Transaction) -> tuple[Machine, Operation]:
@@ -151,6 +154,7 @@ def perform(
             end_keys(invocation.ports, op)
             _finish(invocation)
         case Abandon():
+            end_keys(invocation.ports, op)
             _end(invocation, OperationState.SUPERSEDED)
         case _:
             raise TypeError(f"a provision cannot {action}")
@@ -190,7 +194,7 @@ def _win(invocation: Invocation, instances: Sequence[Instance], action: Win) -> 
             updated_at=now,
             operation_id=None,
             failure=None,
-            deadline=_first_deadline(machine.spec, books, now),
+            deadline=_first_deadline(machine.spec, now),
         )
         tx.put(running)
         routes.point(tx, running, now)
@@ -199,9 +203,10 @@ def _win(invocation: Invocation, instances: Sequence[Instance], action: Win) -> 
     invocation.apply(change)
 
 
-def _first_deadline(spec: MachineSpec, books: list[Instance], now: float) -> float | None:
+def _first_deadline(spec: MachineSpec, now: float) -> float | None:
     """When the sweep must first look at a machine that has just begun to run."""
-    moments = [costs.budget_deadline(books, spec.budget_usd, now)]
+    # What it spent before this operation, in earlier epochs or asleep, only the sweep counts: it looks at once.
+    moments = [now if spec.budget_usd is not None else None]
     if spec.snapshot_every_minutes is not None:
         moments.append(now + spec.snapshot_every_minutes * 60.0)
     if spec.spare != "none":
@@ -214,7 +219,7 @@ def _give_up(invocation: Invocation, instances: Sequence[Instance], problem: Pro
         now = invocation.now()
         for known in instances:
             instance = tx.get(Instance, known.id)
-            if instance is None or not instance.open or _stays_paused(op, instance):
+            if instance is None or not instance.open or failover.stays_paused(op, instance):
                 continue
             tx.put(tending.dismiss(instance, now, Problem(code="given_up", detail="the provision was given up")))
         return replace(op, phase=provisioning.GIVE_UP, problem=op.problem or problem, candidates=())
@@ -222,21 +227,15 @@ def _give_up(invocation: Invocation, instances: Sequence[Instance], problem: Pro
     invocation.apply(change)
 
 
-def _stays_paused(op: Operation, instance: Instance) -> bool:
-    """A machine that could not be woken sleeps on as it did, with the disk that was kept for it."""
-    return (
-        op.kind is OperationKind.WAKE and instance.id == op.suspect_instance_id and instance.state is InstanceState.LOST
-    )
-
-
 def _not_woken(tx: Transaction, op: Operation, machine: Machine, now: float) -> Machine:
+    """A machine that could not be woken sleeps on as it did, with the disk that was kept for it."""
     paused = tx.get(Instance, op.suspect_instance_id or "")
-    kept = paused is not None and paused.open and _stays_paused(op, paused)
+    kept = paused is not None and paused.open and failover.stays_paused(op, paused)
     check_transition(machine.state, MachineState.HIBERNATED)
     return replace(
         machine,
         state=MachineState.HIBERNATED,
-        failure=op.problem,
+        failure=replace(op.problem, safe=SLEEPS_ON_PAUSED if kept else SLEEPS_ON) if op.problem is not None else None,
         operation_id=None,
         paused_instance_id=op.suspect_instance_id if kept else None,
         updated_at=now,

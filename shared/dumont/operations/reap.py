@@ -7,7 +7,7 @@ import logging
 from msgspec.structs import replace
 
 from dumont import queries
-from dumont.domain import reaping
+from dumont.domain import meter, reaping
 from dumont.domain.errors import ProviderError
 from dumont.domain.names import label_prefix
 from dumont.domain.records import (
@@ -19,6 +19,7 @@ from dumont.domain.records import (
     Problem,
 )
 from dumont.domain.tending import dismiss
+from dumont.operations import ledger, metering
 from dumont.operations.runner import new_operation, publish
 from dumont.ports import Ports, Provider, ProviderInstance, Transaction
 
@@ -34,13 +35,16 @@ def reap(ports: Ports) -> list[str]:
     """
     started = []
     for provider in ports.providers.values():
+        asked_at = ports.clock.now()
         try:
             # The list first, the books after it: see `reaping.strays`.
             listed = provider.list(label_prefix(ports.deployment))
         except ProviderError as error:
             log.warning("reaper: not readable", extra={"provider": provider.name, "error": str(error)})
             continue
-        for seen in reaping.strays(ports.deployment, listed, _books(ports)):
+        books = _books(ports)
+        metering.learn(ports, provider.name, listed, books, asked_at)
+        for seen in reaping.strays(ports.deployment, listed, books):
             log.error("orphan found", extra={"provider": provider.name, "label": seen.label, "instance": seen.id})
             started.append(_adopt_stray(ports, provider, seen))
     return started + _adopt_unanswered(ports)
@@ -73,10 +77,20 @@ def _adopt_stray(ports: Ports, provider: Provider, seen: ProviderInstance) -> st
             # In our books after all, and counted as gone: it is not. It goes back on them, and is released.
             if labelled.open and _is_open(tx, labelled.operation_id):
                 return None
-            back = replace(labelled, state=InstanceState.RELEASING, open=True, gone_at=None, next_check_at=now)
-            created_at = labelled.created_at if labelled.created_at is not None else labelled.intended_at
-            tx.put(replace(back, operation_id=op.id, provider_instance_id=seen.id, created_at=created_at,
-                           releasing_at=now, outcome_unknown=False, tries=0))  # fmt: skip
+            back = replace(
+                meter.reopened(labelled),
+                state=InstanceState.RELEASING,
+                open=True,
+                gone_at=None,
+                next_check_at=now,
+                operation_id=op.id,
+                provider_instance_id=seen.id,
+                created_at=labelled.created_at if labelled.created_at is not None else labelled.intended_at,
+                releasing_at=now,
+                outcome_unknown=False,
+                tries=0,
+            )
+            ledger.put(tx, labelled, back, now)
             op = replace(op, machine=labelled.machine, epoch=labelled.epoch)
         elif before is not None and before.open and _is_open(tx, before.operation_id):
             return None

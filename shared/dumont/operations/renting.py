@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from dumont.domain import provisioning, spares, tending
+from dumont.domain import meter, provisioning, spares, tending
 from dumont.domain.actions import Rent, Search
 from dumont.domain.errors import (
     AuthError,
@@ -237,7 +237,7 @@ def _created(instance: Instance, provider_instance_id: str, now: float) -> Insta
         return instance
     wanted = instance.state is InstanceState.INTENDED
     return replace(
-        instance,
+        meter.reopened(instance) if instance.gone_at is not None else instance,
         state=InstanceState.CREATED if wanted else InstanceState.RELEASING,
         open=True,
         gone_at=None,

@@ -6,11 +6,12 @@ import logging
 
 from msgspec.structs import replace
 
-from dumont.domain import costs, spares, tending
+from dumont.domain import costs, meter, spares, tending
 from dumont.domain.errors import NotFound, ProviderError, ShellError, StartRefused
 from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.records import Instance, InstanceState, Machine, Operation, Problem, Step
 from dumont.domain.statuses import InstanceStatus
+from dumont.domain.turns import Billed
 from dumont.operations import agents
 from dumont.operations.invocation import Invocation
 from dumont.ports import Ports, Transaction
@@ -98,7 +99,7 @@ def start(invocation: Invocation, spare: Instance) -> None:
             # Destroyed, it cannot bill: a start that was queued goes with it.
             return tending.dismiss(instance, now, problem)
         return replace(
-            instance,
+            meter.saw(instance, Billed.BOOTING, began),
             state=InstanceState.CREATED,
             stopped_at=None,
             woken_at=began,

@@ -170,7 +170,7 @@ def perform(
             give_up(invocation, instances, action.problem)
         case Finish():
             end_keys(invocation.ports, op)
-            _finish(invocation)
+            finish(invocation)
         case _:
             provision.perform(invocation, op, machine, instances, action)
 
@@ -188,7 +188,7 @@ def _settle(invocation: Invocation, instances: Sequence[Instance], action: Settl
             return op
         if not spares.is_alive(spare):
             return op
-        _dismiss_others(tx, op, instances, spare.id, now, provisioning.LOST_RACE)
+        dismiss_others(tx, op, instances, spare.id, now, provisioning.LOST_RACE)
         tx.put(replace(spare, standby=True, engine_run="", store_key_id="", restores=0, tries=0, next_check_at=now))
         if machine.spec.spare == "running" and invocation.ports.public_url:
             first_heartbeat(tx, machine, spare, now)
@@ -201,9 +201,10 @@ def _settle(invocation: Invocation, instances: Sequence[Instance], action: Settl
     invocation.apply(change)
 
 
-def _dismiss_others(
+def dismiss_others(
     tx: Transaction, op: Operation, instances: Sequence[Instance], kept_id: str | None, now: float, why: Problem
 ) -> None:
+    """Let go what an operation rented beside a machine, but for one."""
     for known in instances:
         instance = tx.get(Instance, known.id)
         # What another operation has taken over meanwhile is that one's.
@@ -264,7 +265,7 @@ def give_up(invocation: Invocation, instances: Sequence[Instance], problem: Prob
         if kept is not None and machine is not None and problem.code == spares.NOT_WANTED.code:
             tx.put(replace(machine, spare_instance_id=None))
             kept = None
-        _dismiss_others(tx, op, instances, kept, now, Problem(code="given_up", detail=problem.detail))
+        dismiss_others(tx, op, instances, kept, now, Problem(code="given_up", detail=problem.detail))
         said = op.problem if calmly else op.problem or problem
         phase = spares.PARK if kept is not None and machine is not None and machine.spec.spare == "stopped" else (
             provisioning.GIVE_UP
@@ -275,7 +276,9 @@ def give_up(invocation: Invocation, instances: Sequence[Instance], problem: Prob
     invocation.apply(change)
 
 
-def _finish(invocation: Invocation) -> None:
+def finish(invocation: Invocation) -> None:
+    """All is let go, as its provider says: others may rent beside the machine now."""
+
     def change(tx: Transaction, op: Operation, machine: Machine | None) -> Operation:
         now = invocation.now()
         if machine is not None and machine.spare_operation_id == op.id:

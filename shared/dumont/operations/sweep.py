@@ -8,11 +8,11 @@ import msgspec
 from msgspec.structs import replace
 
 from dumont import queries
-from dumont.domain import costs
-from dumont.domain.errors import Conflict, ScheduleError, StoreError, Unknown
+from dumont.domain.budgets import Budget
+from dumont.domain.errors import ScheduleError, StoreError
 from dumont.domain.heartbeats import Heartbeat
-from dumont.domain.records import Instance, Machine, MachineState, Operation, Schedule
-from dumont.operations import destroy, failover, policies, spares
+from dumont.domain.records import Machine, Operation, Schedule
+from dumont.operations import budget_settings, budgets, failover, object_costs, policies, spares
 from dumont.operations.reap import reap
 from dumont.operations.rest import rest
 from dumont.operations.runner import publish
@@ -32,9 +32,6 @@ DEAF_SECONDS = 25.0
 """Longer than this without a pass, and whatever stopped us may have stopped heartbeats from being heard too."""
 
 
-_SPENDS = (MachineState.RUNNING, MachineState.FAILING_OVER)
-
-
 class Swept(msgspec.Struct, frozen=True, kw_only=True):
     """What one sweep did."""
 
@@ -48,15 +45,17 @@ def sweep(ports: Ports, *, listening_since: float = 0.0) -> Swept:
     """One pass: look into silences, wake operations that are due, enforce budgets that are reached, and now and then
     run the reaper. Silence from before `listening_since` is given its time again: it may have been ours."""
     now = ports.clock.now()
-    woken = budgets = suspects = 0
+    woken = looked_at = suspects = 0
     for beat in ports.store.find(Heartbeat, queries.due(now)):
         suspects += failover.suspect(ports, beat.id, listening_since=listening_since) is not None
     for op in ports.store.find(Operation, queries.due(now)):
         woken += _wake(ports, op.id, now)
     for machine in ports.store.find(Machine, queries.due(now)):
-        budgets += _look_at(ports, machine.id)
-    reaped = len([op for op in reap(ports) if op]) if _reaper_is_due(ports, now) else 0
-    return Swept(operations=woken, suspects=suspects, budgets=budgets, reaped=reaped)
+        looked_at += _look_at(ports, machine.id)
+    for budget in ports.store.find(Budget, queries.due(now)):
+        looked_at += budgets.look_at(ports, budget.id)
+    reaped = _slow_look(ports) if _reaper_is_due(ports, now) else 0
+    return Swept(operations=woken, suspects=suspects, budgets=looked_at, reaped=reaped)
 
 
 def sweep_for(ports: Ports, *, seconds: float, every_seconds: float) -> Swept:
@@ -130,21 +129,8 @@ def _look_at(ports: Ports, name: str) -> bool:
     if machine is None or machine.deadline is None:
         return False
     now = ports.clock.now()
-    instances = [
-        i
-        for i in ports.store.find(Instance, queries.instances_ever_of_machine(name))
-        if i.intended_at >= machine.created_at
-    ]
-    spent_usd = costs.total_at_most_usd(instances, now)
-    budget_usd = machine.spec.budget_usd
-    if budget_usd is not None and spent_usd >= budget_usd * (1 - 1e-9) and machine.state in _SPENDS:
-        log.error("budget reached", extra={"machine": name, "spent_usd": spent_usd, "budget_usd": budget_usd})
-        try:
-            destroy.request(ports, name, discard=True, requested_by="budget")
-        except (Conflict, Unknown) as error:
-            log.warning("budget: not enforced now", extra={"machine": name, "error": str(error)})
     again = _earliest(
-        costs.budget_deadline(instances, budget_usd, now),
+        budgets.enforce_cap(ports, machine, now),
         policies.snapshot_by_policy(ports, machine, now),
         policies.verify_by_policy(ports, machine, now),
         spares.by_policy(ports, machine, now),
@@ -163,6 +149,14 @@ def _look_at(ports: Ports, name: str) -> bool:
 
 def _earliest(*moments: float | None) -> float | None:
     return min((moment for moment in moments if moment is not None), default=None)
+
+
+def _slow_look(ports: Ports) -> int:
+    """Once a minute: strays at providers, what their lists say for the meter, the day's costs of the object store."""
+    reaped = len([op for op in reap(ports) if op])
+    budget_settings.watch_credit(ports)
+    object_costs.enter_yesterday(ports)
+    return reaped
 
 
 def _reaper_is_due(ports: Ports, now: float) -> bool:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from dumont.domain import tending
+from dumont.domain import meter, tending
 from dumont.domain.actions import AttachKeys, Release, Survey
 from dumont.domain.errors import NotFound, ProviderError, RateLimited
 from dumont.domain.names import label_prefix
 from dumont.domain.records import Instance, InstanceState, MachineSpec
+from dumont.domain.statuses import InstanceStatus
 from dumont.operations.invocation import Fact, Invocation
 from dumont.ports import Provider, ProviderInstance
 
@@ -103,7 +104,7 @@ def release(invocation: Invocation, instance: Instance, action: Release) -> None
     assert instance.provider_instance_id is not None  # noqa: S101 - decide asks only where the id is known
     try:
         provider.destroy(instance.provider_instance_id)
-        provider.get(instance.provider_instance_id)
+        status = provider.get(instance.provider_instance_id).status
     except NotFound:
         now = invocation.now()
         invocation.record({action.instance_id: lambda i: tending.gone(i, now)})
@@ -112,9 +113,11 @@ def release(invocation: Invocation, instance: Instance, action: Release) -> None
         invocation.record({action.instance_id: postponed(error, invocation.now())})
     else:
         now = invocation.now()
-        invocation.record({action.instance_id: lambda i: _still_there(i, now)})
+        invocation.record({action.instance_id: lambda i: _still_there(i, status, now)})
 
 
-def _still_there(instance: Instance, now: float) -> Instance:
+def _still_there(instance: Instance, status: InstanceStatus, now: float) -> Instance:
     wait = tending.backoff_seconds(instance.tries)
-    return replace(instance, next_check_at=now + wait, tries=instance.tries + 1)
+    billed = meter.billed_as(status)
+    seen = meter.saw(instance, billed, now) if billed is not None else instance
+    return replace(seen, next_check_at=now + wait, tries=instance.tries + 1)

@@ -11,7 +11,7 @@ from dumont.domain.names import check_machine_name
 from dumont.domain.records import Instance, Machine, MachineState, Operation, OperationKind
 from dumont.domain.snapshots import Snapshot
 from dumont.domain.states import check_transition
-from dumont.operations import failover
+from dumont.operations import budgets, failover
 from dumont.operations.rest import wake_if_possible
 from dumont.operations.restoring import last_restorable
 from dumont.operations.runner import Workflow, new_operation, publish
@@ -24,6 +24,7 @@ def request(ports: Ports, name: str, *, requested_by: str, request_id: str = "")
     Raises `Unknown`, or `Conflict` for a machine that neither sleeps nor wakes nor runs.
     """
     check_machine_name(name)
+    budgets.admit(ports, name)
     operation_id = ports.ids.new("op")
     found = last_restorable(ports, name)
 
@@ -35,10 +36,16 @@ def request(ports: Ports, name: str, *, requested_by: str, request_id: str = "")
         if machine.state in (MachineState.RUNNING, MachineState.FAILING_OVER):
             return None
         held = tx.get(Operation, machine.operation_id) if machine.operation_id is not None else None
-        if machine.state is MachineState.WAKING and held is not None:
+        if held is not None and held.open and held.kind is OperationKind.WAKE:
             return held
-        if machine.state is not MachineState.HIBERNATED or (held is not None and held.open):
-            raise Conflict(f"{name} is {machine.state.value}: it cannot be woken now", code="not_asleep", field="name")
+        if held is not None and held.open:
+            raise Conflict(
+                f"{name} is in the middle of a {held.kind.value}",
+                code="operation_under_way",
+                hint=f"wait for it: dumont operation {held.id}",
+            )
+        if machine.state is not MachineState.HIBERNATED:
+            raise Conflict(f"{name} is {machine.state.value}, not asleep", code="not_asleep", field="name")
         epoch = machine.epoch + 1
         op = new_operation(
             operation_id, OperationKind.WAKE, name, epoch, now, requested_by=requested_by, request_id=request_id
@@ -53,7 +60,9 @@ def request(ports: Ports, name: str, *, requested_by: str, request_id: str = "")
         )
         paused = tx.get(Instance, machine.paused_instance_id or "")
         if paused is not None and paused.open:
-            tx.put(replace(paused, operation_id=op.id, next_check_at=now, problem=domain.PAUSED))
+            # A heartbeat that was late may have come after it was stopped: it is no sign of life.
+            asleep = replace(paused, operation_id=op.id, next_check_at=now, problem=domain.PAUSED, returned_at=None)
+            tx.put(asleep)
         check_transition(machine.state, MachineState.WAKING)
         tx.put(
             replace(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dumont.domain.records import OperationKind
-from dumont.operations import destroy, failover, hibernate, provision, snapshot, spares, wake
+from dumont.operations import destroy, drills, failover, hibernate, provision, snapshot, spares, wake
 from dumont.operations.runner import Workflow
 
 WORKFLOWS: Mapping[OperationKind, Workflow] = {
@@ -15,6 +15,7 @@ WORKFLOWS: Mapping[OperationKind, Workflow] = {
     OperationKind.WAKE: wake.WORKFLOW,
     OperationKind.DESTROY: destroy.WORKFLOW,
     OperationKind.SPARE: spares.WORKFLOW,
+    OperationKind.DRILL: drills.WORKFLOW,
     OperationKind.REAP: destroy.REAP,
     OperationKind.SNAPSHOT: snapshot.WORKFLOW,
     OperationKind.RESTORE: snapshot.WORKFLOW,

@@ -60,6 +60,8 @@ class Options:
     - `md5`: all, or small (files up to 16 MiB). MD5 is the slowest thing here by far, 0.4-0.6 GB/s and one core a
       file; every file has its BLAKE3-based digest in any case.
     - `path`: restore, list: this path within the workspace alone.
+    - `reuse`: restore: files that the workspace has already are copied instead of fetched, as far as their hashes are
+      right.
     - `read_back`: restore: at the end read every file again and hash it. Every chunk is hashed before it is written
       in any case.
     """
@@ -74,6 +76,7 @@ class Options:
     md5: str = "all"
     path: str = ""
     read_back: bool = False
+    reuse: bool = False
 
 
 @dataclass(frozen=True)

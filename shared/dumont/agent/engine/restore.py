@@ -24,6 +24,7 @@ from .job import Job, ManifestRef, RestoreResult
 from .manifest import FILE, HARDLINK, Entry, Manifest, decode_name, unseal
 from .place import Tree, read_back
 from .progress import Progress, peak_rss_bytes
+from .reuse import take_over
 from .stores import Store, open_store
 from .swap import WRITING, Staging
 
@@ -119,7 +120,8 @@ def _write(
         with Progress("restore", fetcher.received, report):
             os.makedirs(os.path.dirname(tree.where(entries[0].path)), exist_ok=True)
             tree.make_folders()
-            wanted = tree.need(result.resumed)
+            had = job.options.reuse and not job.options.path.strip("/") and take_over(tree, entries, staging.target)
+            wanted = tree.need(result.resumed or had)
             check_space(staging.folder, sum(entry.size for entry in entries) - tree.bytes_kept, entries)
             ranks: dict[int, int] = {}
             for chunk, rank in wanted.items():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dumont.agent.host import activity, gauges, gpus, lifetime, procfs
 from dumont.agent.host.children import Children
 from dumont.agent.host.config import BadConfig, Config, read_config
+from dumont.agent.host.engine import Engine
 from dumont.agent.host.farewell import Farewell
 from dumont.agent.host.heartbeat import Heartbeats
 from dumont.agent.host.mandate import Mandate
@@ -96,6 +97,7 @@ class Agent:
             self._children,
             lease_clock(),
         )
+        self._engine = Engine(home)
         self._gauges = gauges.Gauges()
         self._readings = Watch(self._sample, self._sample_seconds, 2.0)
         self._gpus = Watch(lambda: gpus.query(self._children), self._sample_seconds, gpus.QUERY_SECONDS_MOST)
@@ -142,7 +144,8 @@ class Agent:
         now = lease_clock()
         self._workload.tick(now, self._mandate.wanted(now), self._mandate.ends_at())
         after = self._workload.report()
-        if (before["state"], before["restarts"]) != (after["state"], after["restarts"]):
+        engine_ended = self._engine.look()
+        if engine_ended or (before["state"], before["restarts"]) != (after["state"], after["restarts"]):
             self._heartbeats.tell_news()
 
     def _stop(self) -> None:
@@ -229,6 +232,7 @@ class Agent:
             "uptime_seconds": round(max(0.0, lease_clock() - self._booted_at), 1),
             "readings": {**NO_READINGS, **(self._readings.latest() or {}), "gpus": self._gpus.latest()},
             "workload": self._workload.report(),
+            "engine": self._engine.report(),
             "agent": {"sha256": self._sha256, "python": platform.python_version()},
         }
 

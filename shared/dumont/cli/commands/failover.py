@@ -5,32 +5,40 @@ from __future__ import annotations
 import click
 
 from dumont.cli.commands.completing import MachineName
-from dumont.cli.errors import Json
+from dumont.cli.errors import USAGE, CliError, Json
 from dumont.cli.output import Cli, common_options
 
 
 @click.command()
 @click.argument("name", type=MachineName())
 @click.option("--discard", is_flag=True, help="What no snapshot has may be lost with the old host.")
+@click.option("--drill", is_flag=True, help="Rehearse it on another host; the machine runs on, untouched.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow it until the machine runs again.")
 @common_options
-def failover(cli: Cli, name: str, discard: bool, wait: bool) -> None:
+def failover(cli: Cli, name: str, discard: bool, drill: bool, wait: bool) -> None:
     """Move a machine to another host.
 
     As when its host dies: the old host is fenced, new ones race, the last verified snapshot is restored on the fastest,
     its workload starts there, and the old host is destroyed. Without --discard it waits for the old host where no
     snapshot was taken.
+
+    With --drill nothing is moved: new hosts race, the last snapshot is restored on the fastest and every byte of it is
+    read back, and then all of them are let go. The workload is not started there, since no two hosts ever serve.
     """
     from dumont.cli.follow import failure, follow
-    from dumont.cli.timeline import show_failover
+    from dumont.cli.timeline import show_drill, show_failover
 
+    if drill and discard:
+        raise CliError("a rehearsal loses nothing: either --drill or --discard", exit_code=USAGE, code="usage")
     with cli.client() as client:
-        accepted = client.post("failover", body={"name": name, "discard": discard})
+        wish = {"name": name, "drill": True} if drill else {"name": name, "discard": discard}
+        accepted = client.post("failover", body=wish)
         operation: Json = accepted.get("operation") or {}
         if not wait:
             cli.result(accepted)
+            doing = "a failover of it is rehearsed" if drill else "it is being moved"
             cli.say(
-                f"{name} is being moved: `dumont operation {operation.get('id')} --watch`, `dumont events {name} -f`"
+                f"{name}: {doing}: `dumont operation {operation.get('id')} --watch`, `dumont events {name} -f`"
             )
             return
         operation = follow(cli, client, operation)
@@ -39,4 +47,7 @@ def failover(cli: Cli, name: str, discard: bool, wait: bool) -> None:
     if error is not None:
         raise error
     cli.result({"machine": machine, "operation": operation})
+    if drill:
+        show_drill(cli, operation)
+        return
     show_failover(cli, operation, machine)

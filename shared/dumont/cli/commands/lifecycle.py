@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from dumont.cli.commands.completing import MachineName
+from dumont.cli.commands.gateway import serving_options
 from dumont.cli.commands.market import given, offer_filters
 from dumont.cli.commands.policies import as_fields, keeping_options
+from dumont.cli.commands.sleeping import sleeping_fields, sleeping_options
 from dumont.cli.errors import USAGE, CliError, Json
 from dumont.cli.output import Cli, common_options, duration, money
 
@@ -29,6 +31,8 @@ from dumont.cli.output import Cli, common_options, duration, money
 @click.option("--verify-every", "verify_every_days", type=float, metavar="DAYS", help="Where snapshots are taken by "
               "itself: how often the newest is read back whole; 0: never. [default: 7]")  # fmt: skip
 @keeping_options
+@serving_options
+@sleeping_options
 @click.option("--budget", "budget_usd", type=float, metavar="USD", help="A hard cap: reaching it DESTROYS the machine.")
 @click.option(
     "--ssh-key",
@@ -48,7 +52,7 @@ def up(cli: Cli, name: str, detach: bool, ssh_key_files: tuple[Path, ...], **opt
     from dumont.cli.follow import failure, follow
     from dumont.cli.keys import ensure_key, read_public_key
 
-    body = {"name": name, **given(as_fields(options))}
+    body = {"name": name, **given(sleeping_fields(as_fields(options)))}
     if body.get("verify_every_days") == 0:
         body["verify_every_days"] = None
     body["ssh_public_keys"] = [ensure_key()[1], *(read_public_key(file) for file in ssh_key_files)]
@@ -58,6 +62,10 @@ def up(cli: Cli, name: str, detach: bool, ssh_key_files: tuple[Path, ...], **opt
     with cli.client() as client:
         accepted = client.post("provision", body=body)
         operation: Json = accepted.get("operation") or {}
+        default = accepted.get("default_budget")
+        if default:
+            cli.note(f"all machines together may spend {money(default.get('usd_per_day'), 2)} a day, then they sleep: "
+                     "`dumont budget set --per-day USD` changes it")  # fmt: skip
         if detach:
             cli.result(accepted)
             cli.say(f"{name} is on its way: watch it with `dumont operation {operation.get('id')} --watch`")

@@ -50,6 +50,20 @@ def keeping_options(command: F) -> F:
                 "--stateless", is_flag=True, help="A dead host is replaced even where no snapshot was taken: empty."
             ),
             click.option(
+                "--spare",
+                type=click.Choice(["none", "stopped", "running"]),
+                help="Keep a second host restored to the last snapshot: it takes over in seconds. Running, it bills as "
+                "the first does; stopped, its disk alone, but for each time that it is brought up to date. "
+                "[default: none]",
+            ),
+            click.option(
+                "--spare-refresh",
+                "spare_refresh_minutes",
+                type=float,
+                metavar="MINUTES",
+                help="Start a stopped spare to bring it up to date once it is so far behind. [default: 60]",
+            ),
+            click.option(
                 "--max-failovers",
                 "max_failovers_per_day",
                 type=int,

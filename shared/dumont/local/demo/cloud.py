@@ -122,6 +122,14 @@ def market(url: str, path: str) -> Any:
     return response.json()
 
 
+def kill(url: str, label: str) -> None:
+    """Let the simulated market end every process of a rental, and go on saying that it runs."""
+    import httpx
+
+    fault = {"kind": "hung", "label": label}
+    httpx.post(f"{url}/_market/faults", json=fault, timeout=10.0, trust_env=False).raise_for_status()
+
+
 def _free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]

@@ -19,6 +19,7 @@ from dumont.cli.keys import ensure_key
 from dumont.cli.output import Cli, duration, money
 from dumont.cli.views import gpu_text
 from dumont.domain.records import Instance, Proof, SshEndpoint
+from dumont.local.demo import moving
 from dumont.local.demo.recording import Check, MarketBill, Recording, Resource, Span
 from dumont.local.demo.saving import Saving
 
@@ -29,6 +30,7 @@ SPEC: dict[str, Any] = {
     "disk_gb": 20,
     "race_width": 3,
     "budget_usd": 1.0,
+    **moving.SPEC,
 }
 WORK = (
     "nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader && "
@@ -43,10 +45,19 @@ BILL_TOLERANCE_SECONDS = 3.0
 class Job:
     """One run, and all that it saw. `say` takes a line of progress for a person."""
 
-    def __init__(self, cli: Cli, client: Client, *, market: Callable[[str], Any], config_folder: Path) -> None:
+    def __init__(
+        self,
+        cli: Cli,
+        client: Client,
+        *,
+        market: Callable[[str], Any],
+        kill: Callable[[str], None],
+        config_folder: Path,
+    ) -> None:
         self._cli = cli
         self._client = client
         self._market = market
+        self._kill = kill
         self._config_folder = config_folder
         self.checks: list[Check] = []
         self._spans: list[Span] = []
@@ -56,6 +67,8 @@ class Job:
         self._offers_found = 0
         self._output: list[str] = []
         self._saved: tuple[Resource, ...] = ()
+        self._moved: tuple[Resource, ...] = ()
+        self._served: list[str] = []
         self._started_at = time.time()
         self._ended_at: float | None = None
 
@@ -65,7 +78,8 @@ class Job:
         self._search()
         self._rent()
         self._use()
-        self._save()
+        saved = self._save()
+        self._move(saved)
         self._refuse()
         self._destroy()
         self._confirm()
@@ -91,6 +105,8 @@ class Job:
             offers_found=self._offers_found,
             output=tuple(self._output),
             saved=self._saved,
+            moved=self._moved,
+            served_ids=tuple(self._served),
         )
 
     def check(self, name: str, ok: bool, seen: str = "") -> None:
@@ -174,7 +190,7 @@ class Job:
             f"exit status {status}, {out.pieces} pieces of output",
         )
 
-    def _save(self) -> None:
+    def _save(self) -> Saving:
         """Files, a snapshot of them, an accident, and a restore."""
         saving = Saving(self._cli, self._client, MACHINE, self._command)
         with self._step("write files", "write weights and 200 small files into its workspace"):
@@ -187,6 +203,22 @@ class Job:
             saving.restore()
         self.checks += saving.checks
         self._saved = saving.lines
+        return saving
+
+    def _move(self, saved: Saving) -> None:
+        """The host dies under its workload."""
+        job = moving.Moving(
+            self._cli, self._client, MACHINE, kill=self._kill, run=self._command, look=self._looked_at
+        )  # fmt: skip
+        self._cli.note("→ kill the host, at once and without a word, while its workload runs")
+        job.die(saved.hashes, saved.hash)
+        self._spans += job.spans
+        self.checks += job.checks
+        self._moved = job.lines
+
+    def _looked_at(self) -> Json:
+        self._look()
+        return self._machine
 
     def _command(self, command: str) -> str:
         """A command's output, its exit status looked at."""
@@ -273,6 +305,9 @@ class Job:
         self._machine = seen.get("machine") or {}
         disk_gb = float((self._machine.get("spec") or {}).get("disk_gb") or SPEC["disk_gb"])
         self._instances = [instance_of(view, disk_gb) for view in seen.get("instances") or []]
+        serves = self._machine.get("instance_id")
+        if serves is not None and serves not in self._served:
+            self._served.append(serves)
 
     def _state(self) -> str:
         return str(self._machine.get("state"))

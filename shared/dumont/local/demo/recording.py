@@ -68,10 +68,14 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     """What the command on the machine wrote, line by line."""
     saved: tuple[Resource, ...] = ()
     """What was saved and restored: its bytes, and how fast."""
+    moved: tuple[Resource, ...] = ()
+    """The host's death, and how the machine came back."""
+    served_ids: tuple[str, ...] = ()
+    """The rentals that backed the machine, one after the other."""
 
     @property
     def winner(self) -> Instance | None:
-        """The rental that won the race."""
+        """The rental that won the race, the last one if there were several."""
         return next((i for i in self.instances if i.id == self.winner_id), None)
 
     @property

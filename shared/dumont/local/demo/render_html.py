@@ -24,6 +24,7 @@ def render_html(report: Report) -> str:
         _section("Steps", _steps(report)),
         _section("Resources", _pairs(report.resources)),
         _section("Saved and restored", _pairs(report.saved)),
+        _section("The host died", _pairs(report.moved)),
         _section("Cost", _rentals(report)),
         _section("The same GPU hour elsewhere, per GPU", _comparison(report)),
         _section("Checks", _checks(report)),
@@ -33,7 +34,7 @@ def render_html(report: Report) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Dumont demo report</title>{style}</head><body><main>"
-        "<header><p>Dumont · demo report</p><h1>A GPU rented, proven, used, saved and given back</h1>"
+        "<header><p>Dumont · demo report</p><h1>A GPU rented, proven, used, saved, lost, replaced and given back</h1>"
         f"<p>{day}, machine “{escape(report.machine)}”</p></header>"
         f"{_notice(report)}{_tiles(report)}{''.join(sections)}"
         "</main></body></html>\n"
@@ -52,7 +53,7 @@ def _tiles(report: Report) -> str:
     passed = sum(check.ok for check in report.checks)
     tiles = [
         (f"{report.total_seconds:.1f} s", "search to confirmed gone", ""),
-        (headline_usd(report.total_cost_usd), f"all {len(report.rentals)} rentals of the race", ""),
+        (headline_usd(report.total_cost_usd), f"all {len(report.rentals)} rentals of its races", ""),
         (f"{passed} of {len(report.checks)}", "checks passed", "good" if report.ok else "bad"),
     ]
     if report.gpu_usd_per_gpu_hour is not None:

@@ -48,6 +48,7 @@ def render(report: Report, *, paths: tuple[str, ...] = ()) -> RenderableType:
         *_section("Race", _race(report)),
         *_section("Resources", _pairs(report.resources)),
         *(_section("Saved and restored", _pairs(report.saved)) if report.saved else []),
+        *(_section("The host died", _pairs(report.moved)) if report.moved else []),
         *_section("Cost", _rentals(report)),
         Text(BILL_REMARK, style="dim"),
         *_section("The same GPU hour at list price, per GPU", _comparison(report)),

@@ -98,6 +98,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     checks: tuple[Check, ...]
     output: tuple[str, ...]
     saved: tuple[Resource, ...]
+    moved: tuple[Resource, ...]
 
 
 def build(recording: Recording, *, prices: Sequence[CloudPrice] = CLOUD_PRICES) -> Report:
@@ -126,10 +127,11 @@ def build(recording: Recording, *, prices: Sequence[CloudPrice] = CLOUD_PRICES) 
         ),
         rentals=rentals,
         resources=_resources(recording),
-        comparison=compare(per_gpu, next((r.gpu_seconds for r in rentals if r.won), 0.0), prices) if per_gpu else (),
+        comparison=compare(per_gpu, sum(r.gpu_seconds for r in rentals if r.won), prices) if per_gpu else (),
         checks=checks,
         output=recording.output,
         saved=recording.saved,
+        moved=recording.moved,
     )
 
 
@@ -186,7 +188,7 @@ def _rentals(recording: Recording) -> tuple[Rental, ...]:
                 region=offer.region or "unknown",
                 host=offer.host_id or "unknown",
                 usd_per_hour=offer.total_usd_per_hour(instance.disk_gb),
-                won=instance.id == recording.winner_id,
+                won=instance.id == recording.winner_id or instance.id in recording.served_ids,
                 gpu_seconds=max(0.0, running_until - instance.booted_at) if instance.booted_at else 0.0,
                 gpu_usd=cost.gpu_usd,
                 storage_usd=cost.storage_usd,

@@ -17,7 +17,7 @@ import msgspec
 from dumont.cli.client import DEFAULT_URL, Client
 from dumont.cli.errors import FAILED, OK, CliError
 from dumont.cli.output import Cli
-from dumont.local.demo.cloud import LocalCloud, market
+from dumont.local.demo.cloud import LocalCloud, kill, market
 from dumont.local.demo.job import Job
 from dumont.local.demo.recording import Check
 from dumont.local.demo.render_html import render_html
@@ -51,7 +51,11 @@ def _recorded(cli: Cli, time_scale: float) -> Report:
             cli.note(f"→ local cloud at {cloud.url}, market at {cloud.market_url}: {time.monotonic() - began:.1f} s")
             with Client(cloud.url, cloud.key()) as client:
                 job = Job(
-                    cli, client, market=lambda path: market(cloud.market_url, path), config_folder=cloud.config_folder
+                    cli,
+                    client,
+                    market=lambda path: market(cloud.market_url, path),
+                    kill=lambda label: kill(cloud.market_url, label),
+                    config_folder=cloud.config_folder,
                 )
                 _run(job, cli, cloud)
             recording = job.recording(demo_seconds=0.0, time_scale=time_scale)

@@ -45,10 +45,19 @@ class Saving:
         """What was saved and restored, for the report."""
         return tuple(self._lines)
 
+    @property
+    def hashes(self) -> str:
+        """What the snapshot holds, as `hash` shows it."""
+        return self._before
+
+    def hash(self) -> str:
+        """What is in the workspace now: the mode, type, size and SHA-256 of all of it."""
+        return self._run(HASHES)
+
     def write(self) -> None:
         """Fill the workspace."""
         self._run(WRITE)
-        self._before = self._run(HASHES)
+        self._before = self.hash()
 
     def take(self) -> None:
         """Take the snapshot, and see that it counts from its verification on, not before."""
@@ -84,7 +93,7 @@ class Saving:
         """Delete most of the workspace and spoil the rest."""
         left = self._run(LOSE).strip()
         self._cli.note(f"    left: {left}")
-        before, after = _contents(self._before), _contents(self._run(HASHES))
+        before, after = _contents(self._before), _contents(self.hash())
         lost = f"{len(before - after)} of {len(before)} files changed or deleted"
         self._lines.append(Resource(name="accident", value=lost))
 
@@ -93,7 +102,7 @@ class Saving:
         # What the accident left differs from what was saved: without this word a restore would keep it.
         body = {"name": self._machine, "snapshot": self._snapshot.get("id"), "discard": True}
         operation = self._ended(self._client.post("restore", body=body))
-        after = self._run(HASHES)
+        after = self.hash()
         count = len(after.splitlines())
         same = bool(after) and after == self._before
         step = _step(operation, "restore")

@@ -39,11 +39,12 @@ def timeline(report: Report, layout: Layout) -> str:
         parts += _row(layout, scale, y, step.name, bars, f"{seconds[place]:.2f} s{share}")
         y += layout.row
     y += 14
-    parts.append(f'<text x="0" y="{y + 8}" class="head">The race</text>')
+    parts.append(f'<text x="0" y="{y + 8}" class="head">The rentals</text>')
     y += 16
     for rental in report.rentals:
         bars = [(phase.start, phase.end, phase.name) for phase in rental.phases]
-        parts += _row(layout, scale, y, _label(rental, layout), bars, "won" if rental.won else "lost")
+        lost = "lost the race" if layout.long_names else "lost"
+        parts += _row(layout, scale, y, _label(rental, layout), bars, "won" if rental.won else lost)
         y += layout.row
     axis = _axis(report.total_seconds, layout, scale, y)
     what = f"Timeline of {report.total_seconds:.1f} seconds: {len(report.steps)} steps, {len(report.rentals)} rentals"

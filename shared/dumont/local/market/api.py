@@ -20,6 +20,7 @@ from dumont.local.market.faults import Fault
 from dumont.local.market.handlers import Handlers
 from dumont.local.market.limits import RateLimits
 from dumont.local.market.refusals import Refused
+from dumont.local.market.webhooks import Destination
 
 BODY_BYTES_MOST = 1_000_000
 CALLS_KEPT = 10_000
@@ -94,6 +95,7 @@ ROUTES: tuple[Route, ...] = (
     _route("PUT", "/api/v0/ssh/<id>", "ssh", "change_account_key"),
     _route("DELETE", "/api/v0/ssh/<id>", "ssh", "delete_account_key"),
     _route("GET", "/api/v0/users/current", "user", "user"),
+    _route("GET", "/api/v0/charges", "charges", "charges"),
     _route("GET", "/api/v0/auth/apikeys", "keys", "api_keys"),
     _route("POST", "/api/v0/auth/apikeys", "keys", "create_api_key"),
     _route("DELETE", "/api/v0/auth/apikeys/<id>", "keys", "delete_api_key"),
@@ -123,6 +125,8 @@ class Api:
         self.access = Access(account_keys, market)
         self.limits = limits or RateLimits()
         self.calls: list[Call] = []
+        self.webhook: Destination | None = None
+        """Where the account's notices go."""
         self._handlers = Handlers(market, self.access, read_log=read_log, execute=execute)
         self._rng = random.Random(f"requests/{market.seed}")
 

@@ -14,6 +14,7 @@ from dumont.local.market.instance import Instance
 from dumont.local.market.interventions import mend
 from dumont.local.market.refusals import Refused
 from dumont.local.market.rows import instance_row
+from dumont.local.market.webhooks import Destination
 
 PREFIX = "/_market/"
 
@@ -35,6 +36,7 @@ def control(api: Api, method: str, path: str, raw: bytes, now: float) -> Answer:
     - GET `bill`, GET `state`, GET `calls` (the requests answered so far), GET `faults`
     - POST `faults` (a `Fault`; answers with the `instance_ids` that it befell at once), DELETE `faults`
     - POST `mend` `{"instance_id": …}` or `{"label": …}`: what is cut off or offline comes back now
+    - POST `webhook` `{"url": …, "secret": …}`: where notices go (of instances that are outbid); DELETE `webhook`
     - POST `credit` `{"credit_usd": …}`, POST `limits` `{endpoint: seconds}` (empty: off)
     """
     name = path.removeprefix(PREFIX).strip("/")
@@ -63,6 +65,12 @@ def _act(api: Api, method: str, name: str, raw: bytes, now: float) -> Any:
         case "POST", "mend":
             named = msgspec.json.decode(raw, type=Named)
             return {"success": True, "instance_ids": mend(market, named.instance_id, named.label, now)}
+        case "POST", "webhook":
+            api.webhook = msgspec.json.decode(raw, type=Destination)
+            return {"success": True}
+        case "DELETE", "webhook":
+            api.webhook = None
+            return {"success": True}
         case "DELETE", "faults":
             market.faults.clear()
             return {"success": True}

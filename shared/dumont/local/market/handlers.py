@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dumont.local.market import listing
+from dumont.local.market import charges, listing
 from dumont.local.market.access import Access
 from dumont.local.market.core import Market
 from dumont.local.market.faults import LIST_KINDS
@@ -272,6 +272,10 @@ class Handlers:
             "ssh_key": next((key for key, _ in self._market.ssh_keys.held.values()), ""),
             "sid": "simulated",
         }
+
+    def charges(self, *, now: float, request: Request, **_: Any) -> Json:
+        """GET /charges/"""
+        return charges.page(self._market.bill(now).instances, request.query, now)
 
     def api_keys(self, **_: Any) -> Json:
         """GET /auth/apikeys/"""

@@ -14,6 +14,7 @@ from dumont.local.market.http import HttpServer
 from dumont.local.market.lifecycle import BOOTS
 from dumont.local.market.limits import RateLimits
 from dumont.local.market.machines import Machines
+from dumont.local.market.webhooks import Webhooks
 from dumont.ports import Clock
 
 IDS_COUNTED_FROM = 1_760_000_000
@@ -63,6 +64,7 @@ class MarketServer:
             read_log=self._machines.read_log if self._machines else None,
             execute=self._machines.execute if self._machines else None,
         )
+        self._webhooks = Webhooks(self.market, self._lock, clock)
         self._http = HttpServer(self._handle, self._control, port)
 
     @property
@@ -79,11 +81,13 @@ class MarketServer:
         """Open the market."""
         if self._machines:
             self._machines.start(self.url)
+        self._webhooks.start(lambda: self._api.webhook)
         self._http.start()
 
     def close(self) -> None:
         """Close it. No process of any machine is left; their disks stay until a market opens in this folder again."""
         self._http.close()
+        self._webhooks.close()
         if self._machines:
             self._machines.close()
 
