@@ -4,7 +4,9 @@ from typing import Any
 
 import functions_framework
 
-from dumont.edge.gateway import serve
+from dumont.edge.gateway import serve, websocket
+
+websocket.refuse_in_words()
 
 
 @functions_framework.http

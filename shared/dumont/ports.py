@@ -213,7 +213,7 @@ class Clock(Protocol):
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Wait. Only the sweep does; an operation that waits ends its invocation and sets a deadline."""
+        """Wait. The sweep does, and who waits for a moment; else an operation ends its invocation, with a deadline."""
         ...
 
 

@@ -69,8 +69,14 @@ def main() -> int:
         figures.append(Figure(name=f"{pattern}: cost against the ideal", value=best["times_ideal"], unit="×", goal=2.0))
     figures.append(Figure(name="put to sleep while in use", value=float(wrong), unit="times", goal=0.0))
     show("A month asleep and awake, by cost and learning", figures)
-    inputs = {"gpu_usd_per_hour": OFFER.gpu_usd_per_hour, "disk_gb": SPEC.disk_gb, "workspace_gb": WORKSPACE_BYTES / 1e9,
-              "changed_gb": CHANGED_BYTES / 1e9, "window_minutes": SPEC.idle_after_minutes, "months": months}  # fmt: skip
+    inputs = {
+        "gpu_usd_per_hour": OFFER.gpu_usd_per_hour,
+        "disk_gb": SPEC.disk_gb,
+        "workspace_gb": WORKSPACE_BYTES / 1e9,
+        "changed_gb": CHANGED_BYTES / 1e9,
+        "window_minutes": SPEC.idle_after_minutes,
+        "months": months,
+    }
     save(REPORT, figures, inputs=inputs, table=table)
     print(f"figures: {REPORT.relative_to(ROOT)}")
     return 1 if wrong else 0

@@ -69,7 +69,7 @@ def bursty_inference(chance: random.Random) -> Iterator[Work]:
 
 
 def nightly_batch(chance: random.Random) -> Iterator[Work]:
-    """Each night at two, by its timetable, for two to three hours; loading data the GPU rests and the processor works."""
+    """Each night at two, by its timetable, for two to three hours; while it loads data the GPU rests."""
     at = timetable.next_after("daily 02:00", ZONE, BEGIN)
     while at is not None and at < END:
         yield Work(at, chance.uniform(2, 3) * HOUR, pause_seconds=5 * MINUTE)

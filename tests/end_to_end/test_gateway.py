@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socketserver
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -156,9 +158,17 @@ def test_a_port_where_nothing_listens_is_a_bad_gateway_once_the_program_had_time
 
 
 def test_what_is_no_http_is_a_bad_gateway(bot: Served) -> None:
-    ssh = bot.record().ssh
-    assert ssh is not None
-    answer = bot.http.get(bot.url.replace(str(bot.port), str(ssh.port)) + "/")
+    class Mail(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(4096)
+            self.request.sendall(b"220 mail.example ESMTP\r\n\r\n")
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Mail) as server:
+        serving = threading.Thread(target=server.serve_forever, daemon=True)
+        serving.start()
+        answer = bot.http.get(bot.url.replace(str(bot.port), str(server.server_address[1])) + "/")
+        server.shutdown()
+        serving.join()
     assert (answer.status_code, answer.json()["code"]) == (502, "not_http")
 
 

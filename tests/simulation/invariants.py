@@ -18,6 +18,7 @@ from tests.simulation.world import DEPLOYMENT, World
 
 ORPHAN_SECONDS_MAX = 600.0
 SWEEP_SECONDS = 60.0
+SINCE_RECONCILED_SECONDS = 70.0
 UNSEEN_USD = 0.003
 """A create's or a destroy's effect comes a moment before its answer: some seconds of the dearest GPU."""
 ALL = Query(limit=100_000)
@@ -245,7 +246,9 @@ class Invariants:
             billed_usd = line.gpu_usd + line.storage_usd
             record = books.get(str(line.instance_id))
             label = record.id if record is not None else f"{line.label}+{line.instance_id}"
-            if label in current:
+            if label in current or (
+                line.destroyed_at is not None and line.destroyed_at > now - SINCE_RECONCILED_SECONDS
+            ):
                 continue
             apart_usd += booked.get(label, 0.0) - billed_usd
             if abs(booked.get(label, 0.0) - billed_usd) > 0.001:

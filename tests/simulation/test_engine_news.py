@@ -7,7 +7,8 @@ from dumont.domain.heartbeats import EngineSeen, Report
 from dumont.domain.records import Instance, Operation, OperationKind
 from dumont.operations import heartbeats, snapshot
 from tests.simulation.agents import SECRET
-from tests.simulation.test_spares import ALL, after, instance, machine_of, of_kind, spec, standing_by, wish
+from tests.simulation.test_saved_deaths import wish
+from tests.simulation.test_spares import ALL, after, instance, machine_of, of_kind, spec, standing_by
 from tests.simulation.world import World
 
 SECONDS_MOST = 2.5

@@ -1,4 +1,4 @@
-"""A machine with a spare: its host dies, and the spare takes over with all files; with one death at each port call, too.
+"""A machine with a spare: its host dies, and the spare takes over with all files; also with a death at any port call.
 
 And a rehearsal, which touches nothing; and a market's notice, which spares the wait.
 """

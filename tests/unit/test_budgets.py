@@ -118,7 +118,7 @@ def test_the_first_wish_of_a_fresh_deployment_leaves_the_default_cap(rig: Rig) -
 
 def test_nothing_new_is_rented_while_a_budget_is_spent(rig: Rig) -> None:
     rig.budget(usd_per_day=0.1, action=BudgetAction.STOP_NEW)
-    with pytest.raises(BudgetReached, match="budget of \\$0.10 a day is spent") as refused:
+    with pytest.raises(BudgetReached, match=r"budget of \$0\.10 a day is spent") as refused:
         provision.request(rig.ports, "bob", SPEC, requested_by="test")
     assert (refused.value.status, refused.value.code) == (402, "budget_reached")
     assert rig.store.get(Machine, "bob") is None

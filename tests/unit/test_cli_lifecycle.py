@@ -75,11 +75,11 @@ def test_each_field_of_a_spec_has_its_option(renting: World, tmp_path: Path) -> 
         "--region SE --unverified --interruptible --disk 30 --image ubuntu --workspace work --race 2 "
         "--boot-timeout 100 --ssh-timeout 30 --hours 2 --budget 5 --snapshot-every 10 --verify-every 3 "
         "--run serve.sh --restart on-failure --health port:8000 --heartbeat 2 --fence-after 20 --no-failover "
-        f"--stateless --max-failovers 3 --ssh-key {public}"
+        f"--stateless --max-failovers 3 --spare stopped --spare-refresh 30 --ssh-key {public}"
     )
     assert renting.run("up", "trainer", *options.split()).exit_code == 0
     body = sent(renting, "POST /provision")
-    assert set(body) - {"name"} == set(MachineSpec.__struct_fields__) - {"spare"}
+    assert set(body) - {"name"} == set(MachineSpec.__struct_fields__)
     msgspec.convert({field: value for field, value in body.items() if field != "name"}, MachineSpec)
     assert (body["failover"], body["stateless"], body["run"]) == ("off", True, "serve.sh")
     assert body["ssh_public_keys"][1] == "ssh-ed25519 AAAAother me@home"

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from dumont.adapters import vast_charges
 from dumont.domain import ledger, meter
+from dumont.domain.errors import ProviderDown
 from dumont.domain.ledger import LedgerEntry
 from dumont.domain.offers import Offer
 from dumont.domain.reconciling import Charged, Difference, differences
@@ -140,3 +141,19 @@ def test_one_that_the_bill_leaves_out_is_named_and_kept() -> None:
     entries = ledger.entries(gone, START + 7200)
     [only] = differences([], [gone], entries, provider="vast", deployment="test", now=START + 8000)
     assert (only.why, only.entry) == ("it is not on the bill (yet)", None)
+
+
+def test_a_line_of_the_bill_that_cannot_be_read_is_an_error_and_not_a_zero() -> None:
+    with pytest.raises(ProviderDown, match="without an amount"):
+        vast_charges.read_charged({"source": "instance-7", "items": []})
+    with pytest.raises(ProviderDown, match="cannot be read"):
+        vast_charges.read_charged(None)
+    assert vast_charges.read_charged({"source": "volume-7", "amount": 1.0}) is None
+
+
+def test_what_the_lines_of_a_contract_do_not_explain_is_kept_under_its_own_name() -> None:
+    items = [{"type": "gpu", "amount": 1.0}, {"type": "bwd", "amount": 0.25}, {"type": "disk"}, "?"]
+    read = vast_charges.read_charged({"source": "instance-7", "amount": 1.5, "metadata": None, "items": items})
+    assert read is not None
+    assert read.usd == pytest.approx({"gpu": 1.0, "bandwidth_in": 0.25, "other": 0.25})
+    assert (read.label, read.started_at) == (None, None)

@@ -15,7 +15,7 @@ from dumont.domain.evidence import Evidence
 
 SHELL_TRIES = 2
 """How often SSH must have failed while the provider says "running": a dropped connection is not a death."""
-LOOK_AGAIN_SECONDS = 1.5
+LOOK_AGAIN_SECONDS = 0.5
 LOOK_AGAIN_UNSURE_SECONDS = 5.0
 NOTICE_SECONDS = 20.0
 """How long a provider's notice is waited for to come true before an instance that answers is held to be well."""

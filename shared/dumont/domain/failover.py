@@ -49,6 +49,7 @@ PAUSED = Problem(code="paused", detail="it was stopped, with its disk, when its 
 START_FAILED = "start_failed"
 """The provider's answer to a start was none, or not clear: it may have had its effect."""
 STARTING = Problem(code="starting", detail="its start was asked for, and nobody has heard what came of it")
+TOO_SLOW = Problem(code="start_too_slow", detail="it was started and did not serve in its time")
 _NOT_TRIED_YET = frozenset({"lost", "moved", "paused", "starting"})
 """Why an instance was put aside before anybody tried to bring it back."""
 
@@ -228,12 +229,13 @@ def stood_by(op: Operation, instances: Sequence[Instance]) -> list[Instance]:
 def is_taken_back(op: Operation, lost: Instance) -> bool:
     """What becomes of a host that comes back: it is kept while no replacement serves; afterwards the replacement is
     (it is then being released, and no decision of ours). Not where a user wanted to move, nor for ever."""
-    return lost.returned_at is not None and not op.forced and lost.taken_back < TAKEN_BACK_MOST
+    # A heartbeat that was on its way when it was stopped is no return: its provider is asked first, at once. And what
+    # we have just stopped ourselves may seem to run for a while, to itself and to its provider.
+    back = lost.returned_at is not None and lost.last_status != "stopped" and lost.problem != TOO_SLOW
+    return back and not op.forced and lost.taken_back < TAKEN_BACK_MOST
 
 
-def choose(
-    op: Operation, spec: MachineSpec, lost: Instance | None, now: float, spares: Sequence[Instance] = ()
-) -> str:
+def choose(op: Operation, spec: MachineSpec, lost: Instance | None, now: float, spares: Sequence[Instance] = ()) -> str:
     """The strategy to go on with. A stopped instance's disk has what no snapshot has, so it is tried first."""
     current = op.tried[-1] if op.tried else ""
     if current == COLD and may_lose(op, spec, lost):

@@ -9,8 +9,9 @@ is destroyed.) With `E(T)` the least of the three lines "to come back + per hour
   hour is then E(T), coming back costs at most E(T): never more than twice the ideal (Irani, Shukla, Gupta 2003).
 - **Learned**: the course with the least expected cost over the histogram of this machine's stretches, given how long
   this one has lasted already (`idle_history`), by backward induction over the histogram's bins. A wrong histogram is
-  bounded: each step is taken no earlier than `TRUST` and no later than 1 / `TRUST` times when the envelope would take
-  it, so that no future costs more than 2 / `TRUST` times the ideal.
+  bounded: each step is taken no earlier than `EARLIEST` and no later than `LATEST` times when the envelope would take
+  it. Coming back then costs at most E(T) / `EARLIEST`, what was paid each hour at most E(T) × `LATEST` (E is concave
+  and begins at 0): no future costs more than `LEARNED_BOUND` times the ideal.
 - **The window** (`idle_after_minutes`) comes first: before idleness is proven a machine is awake, and the ideal that
   both bounds are held against must be so too.
 """
@@ -25,8 +26,14 @@ from dumont.domain import idle_history
 from dumont.domain.idle_history import EDGES, ENOUGH_WEIGHT, IdleHistory
 from dumont.domain.tariffs import Row, Tariff
 
-TRUST = 0.5
+EARLIEST, LATEST = 0.25, 2.0
+"""A night is much the same as the night before: to sleep early is worth more trust than to stay awake for longer."""
+PLAIN_BOUND = 2.0
+LEARNED_BOUND = 1 / EARLIEST + LATEST
 NEVER = float("inf")
+SLACK_SECONDS = 1e-3
+"""What is due so soon is due: a moment that went through a clock and back is off by less than a microsecond, and must
+not be found undue when it has come."""
 
 
 class Tier(enum.StrEnum):
@@ -91,6 +98,7 @@ def choose(
     if wanted != "auto":
         deep = course.hibernate_at_seconds if wanted == Tier.PAUSE and tariff.may_pause else window_seconds
         course = Course(pause_at_seconds=window_seconds, hibernate_at_seconds=max(deep, window_seconds))
+    idle_seconds += SLACK_SECONDS
     tier = _deeper(course.tier_at(idle_seconds), current)
     next_tier, next_at = _next(course, tier, idle_seconds)
     return Choice(
@@ -195,8 +203,8 @@ def plan(
     if sum(weight for _, weight in left) < ENOUGH_WEIGHT:
         return _not_before(course_by_envelope(tariff), window_seconds), False
     moments = [start, *(edge for edge in _moments(tariff, len(weights)) if edge > start)]
-    floor = course_by_envelope(tariff, stretched=1 / TRUST)
-    ceiling = course_by_envelope(tariff, stretched=TRUST)
+    floor = course_by_envelope(tariff, stretched=LATEST)
+    ceiling = course_by_envelope(tariff, stretched=EARLIEST)
     best: dict[Tier, float] = dict.fromkeys(ORDER, 0.0)  # what is beyond the last moment is known by nobody
     moves: list[dict[Tier, Tier]] = []
     for place in reversed(range(len(moments))):
@@ -221,7 +229,7 @@ def _longer_than(weights: tuple[float, ...], seconds: float) -> list[tuple[float
 def _moments(tariff: Tariff, bins: int) -> list[float]:
     """When a change of state may be worth it: the edges of bins, and where the bounds on trust set in."""
     moments = set(EDGES[:bins])
-    for stretched in (TRUST, 1.0, 1 / TRUST):
+    for stretched in (EARLIEST, 1.0, LATEST):
         course = course_by_envelope(tariff, stretched=stretched)
         moments |= {course.pause_at_seconds, course.hibernate_at_seconds}
     return sorted(moment for moment in moments if moment < NEVER)
@@ -298,6 +306,6 @@ def _rows(tariff: Tariff, course: Course, weights: tuple[float, ...], *, learned
     how = f"least expected cost over {sum(weights):.1f} stretches" if learned else "nothing learned: break-even"
     rows.append(Row(what="pause at", how=how, seconds=course.pause_at_seconds))
     rows.append(Row(what="hibernate at", how=how, seconds=course.hibernate_at_seconds))
-    bound = 2 / TRUST if learned else 2.0
+    bound = LEARNED_BOUND if learned else PLAIN_BOUND
     rows.append(Row(what="at most", how="times what the ideal that knows the future pays", times=bound))
     return tuple(rows)

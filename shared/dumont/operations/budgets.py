@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 5.0
 BY = "budget"
-_SPENDS = (MachineState.RUNNING, MachineState.FAILING_OVER)
+_SPENDS = (MachineState.RUNNING, MachineState.FAILING_OVER, MachineState.HIBERNATING, MachineState.WAKING)
 _NOTHING_TO_LOSE = (MachineState.REQUESTED, MachineState.PROVISIONING)
 
 
@@ -43,6 +43,9 @@ def enforce_cap(ports: Ports, machine: Machine, now: float) -> float | None:
     if spent_usd >= cap_usd * domain.FULL and machine.state in _SPENDS:
         log.error("budget reached", extra={"machine": machine.id, "spent_usd": spent_usd, "budget_usd": cap_usd})
         _try(machine.id, lambda: destroy.request(ports, machine.id, discard=True, requested_by=BY))
+    elif spent_usd >= cap_usd * domain.FULL and machine.paused_instance_id is not None:
+        # Its disk alone bills, and what is on it is saved.
+        _try(machine.id, lambda: hibernate.request(ports, machine.id, tier=HIBERNATE, requested_by=BY))
     return costs.budget_deadline(instances, cap_usd - traffic_usd, now)
 
 

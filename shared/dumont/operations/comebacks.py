@@ -58,7 +58,11 @@ def _seen(status: InstanceStatus, now: float) -> Fact:
             return instance
         billed = meter.billed_as(status)
         seen = meter.saw(instance, billed, now) if billed is not None else instance
-        return replace(seen, last_status=status.value, next_check_at=now + LOOK_SECONDS, tries=0)
+        down = status in (InstanceStatus.STOPPED, InstanceStatus.BROKEN)
+        returned_at = None if down else instance.returned_at  # its next heartbeat, if there is one, says so again
+        return replace(
+            seen, last_status=status.value, returned_at=returned_at, next_check_at=now + LOOK_SECONDS, tries=0
+        )
 
     return fact
 
@@ -127,14 +131,15 @@ def stop(invocation: Invocation, instance: Instance) -> None:
     """Its time is up: stop it, and put it aside again. While it cannot be stopped it may run, and is no less open."""
     cancelled = _cancel(invocation, instance)
     now = invocation.now()
-    problem = Problem(code="start_too_slow", detail="it was started and did not serve in its time")
 
     def fact(known: Instance) -> Instance:
         if known.state in (InstanceState.RELEASING, InstanceState.GONE):
             return known
         if not cancelled:
-            return replace(known, problem=known.problem or problem, next_check_at=now + LOOK_SECONDS)
-        return replace(tending.put_aside(known, now, problem), last_status="stopped", next_check_at=now + LOOK_SECONDS)
+            return replace(known, problem=known.problem or failover.TOO_SLOW, next_check_at=now + LOOK_SECONDS)
+        return replace(
+            tending.put_aside(known, now, failover.TOO_SLOW), last_status="stopped", next_check_at=now + LOOK_SECONDS
+        )
 
     invocation.record({instance.id: fact})
 

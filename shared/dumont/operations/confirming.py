@@ -19,7 +19,7 @@ from dumont.ports import Ports, Transaction
 
 log = logging.getLogger(__name__)
 
-SHELL_SECONDS = 3.0
+SHELL_SECONDS = 2.0
 EVIDENCE_KEPT = 6
 AT_ONCE_SECONDS = 300.0
 """Silences that began within this count as one event."""

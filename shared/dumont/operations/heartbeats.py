@@ -74,9 +74,7 @@ def receive(ports: Ports, identity: AgentIdentity, report: Report) -> Reply:
 
 def has_stopped(beat: Heartbeat) -> bool:
     """Whether an agent that was told not to serve has reported since that its workload does not run."""
-    return (
-        beat.waits_since is not None and beat.received_at > beat.waits_since and beat.workload.state in STOPPED
-    )
+    return beat.waits_since is not None and beat.received_at > beat.waits_since and beat.workload.state in STOPPED
 
 
 def _wake_hibernation(ports: Ports, machine: Machine) -> None:

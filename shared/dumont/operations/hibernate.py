@@ -92,7 +92,11 @@ def request(ports: Ports, name: str, *, tier: str, requested_by: str, request_id
             request_id=request_id,
         )
         op = replace(op, tier=tier)
-        if machine.state is MachineState.HIBERNATED and machine.paused_instance_id is not None and tier == hibernation.HIBERNATE:
+        if (
+            machine.state is MachineState.HIBERNATED
+            and machine.paused_instance_id is not None
+            and tier == hibernation.HIBERNATE
+        ):
             return _deepen(tx, op, machine, saved_id, now)
         if machine.state is not MachineState.RUNNING or machine.instance_id is None:
             raise Conflict(f"{name} is {machine.state.value}, not running", code="not_running", field="name")

@@ -19,6 +19,10 @@ log = logging.getLogger(__name__)
 
 INVOCATION_SECONDS = 40.0
 """An invocation starts no action after this; the operation goes on in the next one."""
+SHORT_WAIT_SECONDS = 2.0
+"""Where somebody waits for a machine, a wait as short is made on the spot: let go, it would last to the next sweep."""
+LOOK_SECONDS = 0.5
+"""How often one that waits on the spot looks whether something has come meanwhile."""
 DEFECT_RETRY_SECONDS = 20.0
 FIRST_DEADLINE_SECONDS = 5.0
 """If the message that starts an operation is lost, the sweep starts it after this."""
@@ -37,6 +41,9 @@ TOPICS: Mapping[OperationKind, str] = {
     OperationKind.VERIFY: "dumont-snapshot",
     OperationKind.DIFF: "dumont-snapshot",
 }
+
+
+_HURRY = (OperationKind.FAILOVER, OperationKind.WAKE)
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,11 @@ def _go_on(invocation: Invocation, workflow: Workflow, stop_at: float) -> Outcom
         now = invocation.now()
         action = workflow.decide(op, machine, instances, now)
         if isinstance(action, Wait):
+            left_seconds = action.until - now
+            if op.kind in _HURRY and left_seconds <= SHORT_WAIT_SECONDS and action.until < stop_at:
+                invocation.keep(op)
+                invocation.ports.clock.sleep(min(left_seconds, LOOK_SECONDS))
+                continue
             if not invocation.let_go(action.until, unless_nudged=now < stop_at):
                 continue
             return Outcome.WAITING

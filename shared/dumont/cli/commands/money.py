@@ -130,7 +130,6 @@ def savings(cli: Cli, name: str | None, from_: str | None, to: str | None) -> No
 
 
 @click.group(invoke_without_command=True)
-@click.pass_context
 @common_options
 def budget(cli: Cli) -> None:
     """Show what may be spent, how much of it is, and what happens then."""

@@ -228,10 +228,13 @@ def _streamed(answer: httpcore.Response, tunnel: Tunnel, passage: Passage, let_g
                 extra={"machine": passage.machine, "epoch": tunnel.route.epoch, "error": type(error).__name__},
             )
             raise
+        finally:
+            finish()
 
     received = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers]
     headers = towards_caller(received, port=passage.port, prefix=passage.prefix)
-    response = Response(pieces(), status=answer.status, headers=headers, direct_passthrough=True)
+    # Not `direct_passthrough`: werkzeug hands such an iterable to the server as it is, without what is to be closed.
+    response = Response(pieces(), status=answer.status, headers=headers)
     if not any(name.lower() == "content-type" for name, _ in headers):
         response.headers.pop("Content-Type", None)
     response.call_on_close(finish)

@@ -14,7 +14,7 @@ from dumont.edge.gateway import access, answers, tokens
 from dumont.edge.gateway import headers as header_rules
 from dumont.edge.gateway.body import Body, read_whole
 from dumont.edge.gateway.entry import entry
-from dumont.edge.gateway.forward import GatewayFault, Passage, forward
+from dumont.edge.gateway.forward import Passage, forward
 from dumont.edge.gateway.headers import Headers
 from dumont.edge.gateway.target import FUNCTION, Target, below, target_of, wait_seconds
 from dumont.operations import gateway as operations
@@ -47,8 +47,6 @@ def _serve(request: Request) -> Response:
             return _token(ports, request, machine, may=caller.machine is None)
     target = target_of(request)
     access.check(caller, target.machine)
-    if "websocket" in request.headers.get("Upgrade", "").lower():
-        raise no_websocket(target)
     if not target.slashed and request.method in ("GET", "HEAD"):
         where = f"{target.prefix}/" + (f"?{target.query}" if target.query else "")
         return Response(status=308, headers={"Location": where})
@@ -83,16 +81,6 @@ def _headers(request: Request, target: Target, body: Body, *, keep_authorization
         length=body.length,
         has_body=body.is_there,
         keep_authorization=keep_authorization,
-    )
-
-
-def no_websocket(target: Target) -> GatewayFault:
-    """This function's server speaks WSGI, which has no way to hand a connection over."""
-    return GatewayFault(
-        "WebSocket does not pass here: functions are served by WSGI, which cannot upgrade a connection",
-        status=501,
-        code="no_websocket",
-        hint=f"go by SSH: dumont ssh-config {target.machine}, then ssh -L {target.port}:127.0.0.1:{target.port}",
     )
 
 
