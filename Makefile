@@ -13,7 +13,7 @@ DEMO := $(VENV)/.demo
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types format build lock cloudbuild simulate bench-main bench-snapshots bench-failover bench-sleep clean distclean
+.PHONY: help setup demo test lint types format build lock cloudbuild simulate bench-main bench-snapshots bench-failover bench-sleep bench-wake clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +67,9 @@ bench-failover: $(DEV) ## measure what a host's death costs; ARGS=--small for a 
 
 bench-sleep: $(DEV) ## a month of three patterns of use by the rules of sleep; ARGS='--months 10' for more
 	$(BIN)/python -m tests.benchmarks.bench_sleep $(ARGS)
+
+bench-wake: $(DEV) ## measure what the gateway adds, awake and across a wake; ARGS=--small for a short form
+	$(BIN)/python -m tests.benchmarks.bench_wake $(ARGS)
 
 clean: ## remove what was built; .venv stays
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

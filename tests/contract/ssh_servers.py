@@ -148,6 +148,9 @@ class InProcessServer:
             def validate_public_key(self, _: str, key: Any) -> bool:
                 return bool(key.public_data == outer._authorized)
 
+            def connection_requested(self, *_: object) -> bool:
+                return True
+
         kinds = {"ed25519": "ssh-ed25519", "ecdsa": "ecdsa-sha2-nistp256"}
         return await asyncssh.create_server(
             Server,

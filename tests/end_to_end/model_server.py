@@ -22,6 +22,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers by path."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two writes
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the base class's name
         """Say nothing."""

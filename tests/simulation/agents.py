@@ -166,6 +166,7 @@ class SimAgents:
         if before is not None and after is None:
             ends_at = agent.mandate.ends_at()
             agent.runs_until = min(now + before.stop_seconds, ends_at if ends_at is not None else 1e12)
+            world.hub.at(agent.runs_until + HURRY_SECONDS, lambda: self._speak(agent))
         if after is not None:
             self._alone(agent, now)
         if agent.mandate.destroys(now) and agent.instance.exists(now):

@@ -42,8 +42,8 @@ class Hub:
         self.kill_at: int | None = None
         """The port call, counted over all tasks but sweeps, at which whoever makes it dies."""
         self.counted_calls = 0
-        self.callers: list[str] = []
-        """Who made each counted call."""
+        self.counted: list[tuple[str, str]] = []
+        """Each counted call: who made it, and which."""
         self.events = 0
         self.port_calls = 0
         self._heap: list[tuple[float, float, int, Callable[[], None]]] = []
@@ -97,7 +97,7 @@ class Hub:
         self.port_calls += 1
         if task.name != "sweep":
             self.counted_calls += 1
-            self.callers.append(task.name)
+            self.counted.append((task.name, call))
         killed = task.name != "sweep" and self.counted_calls == self.kill_at
         if killed or (task.dies_at is not None and task.calls >= task.dies_at):
             task.dead = True

@@ -7,10 +7,11 @@ import json
 from dumont.domain import costs
 from dumont.domain.budgets import ALL as ALL_MACHINES
 from dumont.domain.budgets import Budget, BudgetAction
+from dumont.domain.failover import CONFIRM
 from dumont.domain.ledger import LedgerEntry
 from dumont.domain.names import label_prefix
 from dumont.domain.reaping import held_by
-from dumont.domain.records import Instance, InstanceState, Machine, MachineState, Operation
+from dumont.domain.records import Instance, InstanceState, Machine, MachineState, Operation, OperationKind
 from dumont.domain.snapshots import Snapshot, SnapshotState
 from dumont.local.market.instance import Instance as MarketInstance
 from dumont.ports import Query
@@ -100,7 +101,7 @@ class Invariants:
             gone = self._seen_alive.pop(gone_id)
             had = {k: v.decode() for k, v in world.files.get(gone_id, {}).items() if k.startswith("user/")}
             name = (gone.label or "").split(".")[2]
-            if not self._may_be_lost(name, had):
+            if not self._may_be_lost(name, had) and not self._died(name, gone.label or ""):
                 raise Broken(f"invariant 4: {gone.label} was destroyed with files on it, and nobody said --discard")
         while world.replaced:
             name, had = world.replaced.pop()
@@ -118,8 +119,18 @@ class Invariants:
         good = [s for s in store.find(Snapshot, ALL) if s.machine == name and s.completed_at is not None]
         return any(had.items() <= self._world.saved.get(s.id, {}).items() for s in good)
 
+    def _died(self, name: str, label: str) -> bool:
+        """Whether it was found dead, and its machine moved: what is newer than a verified snapshot is lost with it, and
+        nothing else; or all, where its user said that it has no state."""
+        machine = self._world.store.quiet.get(Machine, name)
+        moved = any(
+            op.kind is OperationKind.FAILOVER and op.suspect_instance_id == label and not op.forced
+            for op in self._world.store.quiet.find(Operation, ALL)
+            if op.machine == name and op.phase != CONFIRM
+        )
+        return moved and (self._has_snapshot(name) or (machine is not None and machine.spec.stateless))
+
     def _has_snapshot(self, machine: str) -> bool:
-        """A host that died is replaced from a verified snapshot: what is newer is lost with it, and nothing else."""
         return any(s.machine == machine and s.restorable for s in self._world.store.quiet.find(Snapshot, ALL))
 
     def _within_budget(self, books: dict[str, Instance]) -> None:

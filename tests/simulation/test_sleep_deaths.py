@@ -21,6 +21,8 @@ SPEC = MachineSpec(
     run="serve", snapshot_every_minutes=None,
 )  # fmt: skip
 SHARDS = 4
+SEED = 5
+"""One with short copies: else most calls ask how far an engine is."""
 SECONDS_MOST = 900.0
 
 
@@ -59,7 +61,7 @@ def asked_twice(world: World, work: Callable[[], object], state: MachineState, w
 
 def slept_and_woke(tier: str, kill_at: int | None) -> tuple[World, int]:
     """A life from `up` to awake again, and how many port calls came before `hibernate`."""
-    world = World(7, Weather())
+    world = World(SEED, Weather())
     world.hub.kill_at = kill_at
     invariants = Invariants(world)
     world.hub.after_event = invariants.check
@@ -86,7 +88,7 @@ def slept_and_woke(tier: str, kill_at: int | None) -> tuple[World, int]:
     asked_twice(world, lambda: wake.request(world.ports, "ada", requested_by="u"), MachineState.RUNNING, where)
     assert files_of(world) == {"user/model.bin": b"weights"}, where
     assert len(world.market.live(world.hub.now)) == 1, f"{where}: one machine, and nothing beside it"
-    world.hub.run(world.hub.now + 2.0)
+    world.hub.run(world.hub.now + SPEC.heartbeat_seconds + 2.0)
     assert len(world.agents.serving("ada")) == 1, f"{where}: its workload runs again"
     wakes = [op for op in world.store.quiet.find(Operation, Query(limit=100)) if op.kind is OperationKind.WAKE]
     assert len(wakes) == 1, f"{where}: asked twice, it is woken once"
@@ -97,19 +99,24 @@ def slept_and_woke(tier: str, kill_at: int | None) -> tuple[World, int]:
 TIERS = ("hibernate", "pause")
 
 
-def calls_of_users_and_workers(tier: str) -> list[int]:
-    """The port calls after `hibernate` that are no heartbeat's: an agent sends another anyway."""
+def calls_with_effect(tier: str) -> list[int]:
+    """The port calls after `hibernate`, but those that only read or hear an answer: who dies there might as well have
+    died before the next effect. And no heartbeat's: an agent sends another anyway."""
     world, before = slept_and_woke(tier, None)
-    callers = enumerate(world.hub.callers, start=1)
-    return [number for number, caller in callers if number > before and not caller.startswith("heartbeat")]
+    return [
+        number
+        for number, (caller, call) in enumerate(world.hub.counted, start=1)
+        if number > before and not caller.startswith("heartbeat") and not call.startswith(WITHOUT_EFFECT)
+    ]
 
 
-CALLS = {tier: calls_of_users_and_workers(tier) for tier in TIERS}
+WITHOUT_EFFECT = ("store.get", "store.find", "store.committed", "market.GET", "market.answer", "sleep", "blobs.list")
+CALLS = {tier: calls_with_effect(tier) for tier in TIERS}
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize("tier", TIERS)
 def test_a_death_at_any_call_ends_asleep_without_a_gpu_and_awake_with_its_files(tier: str, shard: int) -> None:
-    assert len(CALLS[tier]) > 80, "it is too short to prove anything"
+    assert len(CALLS[tier]) > 60, "it is too short to prove anything"
     for call in CALLS[tier][shard::SHARDS]:
         slept_and_woke(tier, call)

@@ -75,9 +75,13 @@ def test_each_field_of_a_spec_has_its_option(renting: World, tmp_path: Path) -> 
         "--region SE --unverified --interruptible --disk 30 --image ubuntu --workspace work --race 2 "
         "--boot-timeout 100 --ssh-timeout 30 --hours 2 --budget 5 --snapshot-every 10 --verify-every 3 "
         "--run serve.sh --restart on-failure --health port:8000 --heartbeat 2 --fence-after 20 --no-failover "
-        f"--stateless --max-failovers 3 --spare stopped --spare-refresh 30 --ssh-key {public}"
+        f"--stateless --max-failovers 3 --spare stopped --spare-refresh 30 --ssh-key {public} "
+        "--sleep-after 15m --sleep-tier pause --idle-gpu 3 --idle-gpu-memory 8 --idle-cpu 5 --idle-network 1e4 "
+        "--idle-disk 1e5 --idle-processes 2 --idle-ignore ssh_sessions --idle-workload-counts --wake-wait 2 "
+        "--time-zone Europe/Berlin"
     )
-    assert renting.run("up", "trainer", *options.split()).exit_code == 0
+    times = ("--wake-at", "weekdays 08:45", "--sleep-at", "daily 22:00")
+    assert renting.run("up", "trainer", *options.split(), *times).exit_code == 0
     body = sent(renting, "POST /provision")
     assert set(body) - {"name"} == set(MachineSpec.__struct_fields__)
     msgspec.convert({field: value for field, value in body.items() if field != "name"}, MachineSpec)

@@ -27,10 +27,6 @@ CONNECTIONS_MOST = 64
 """At once through one tunnel; more wait for one to be free."""
 KEEPALIVE_SECONDS = 4.0
 """Below the usual 5 s of servers: a connection at rest is ours to close, not theirs under a request."""
-IDLE_SECONDS = 60.0
-LOOK_SECONDS = 5.0
-SILENCE_SECONDS = 15.0
-"""A host that owes a sign of life for so long is taken for gone."""
 DIAL_SECONDS = 10.0
 
 
@@ -40,6 +36,16 @@ class StaleRoute(Exception):
 
 class TooManyTunnels(Exception):
     """All tunnels are in use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long a tunnel that nobody uses is kept, how often the host is asked for a sign of life, and how long it may
+    owe one before it is taken for gone. In seconds."""
+
+    idle_seconds: float = 60.0
+    look_seconds: float = 5.0
+    silence_seconds: float = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +62,11 @@ class TunnelRoute:
 class Tunnel:
     """One machine's connection, with HTTP to its ports."""
 
-    def __init__(self, route: TunnelRoute, session: ParamikoSession, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, route: TunnelRoute, session: ParamikoSession, monotonic: Callable[[], float], patience: Patience
+    ) -> None:
         self.route = route
+        self._patience = patience
         self._session = session
         self._monotonic = monotonic
         self._heard_at = self._used_at = monotonic()
@@ -89,7 +98,7 @@ class Tunnel:
     def is_good(self) -> bool:
         """Whether to trust it with a request. One that nobody looked after for a while (Google stops a function's
         processor between requests) may be dead without our knowing."""
-        fresh = self.in_use or self._monotonic() - self._heard_at < SILENCE_SECONDS
+        fresh = self.in_use or self._monotonic() - self._heard_at < self._patience.silence_seconds
         return fresh and not self._closed.is_set() and self._session.is_open
 
     def take(self) -> None:
@@ -114,15 +123,15 @@ class Tunnel:
 
     def _watch(self) -> None:
         """Notice a host that vanished without a word, and end what nobody uses."""
-        while not self._closed.wait(LOOK_SECONDS):
-            if not self.in_use and self._monotonic() - self._used_at > IDLE_SECONDS:
+        while not self._closed.wait(self._patience.look_seconds):
+            if not self.in_use and self._monotonic() - self._used_at > self._patience.idle_seconds:
                 break
             asking = threading.Thread(target=self._session.ask_for_a_sign, daemon=True)
             asked_at = self._monotonic()
             asking.start()
             while asking.is_alive():
-                asking.join(1.0)
-                if self._monotonic() - max(self._heard_at, asked_at) > SILENCE_SECONDS:
+                asking.join(min(1.0, self._patience.silence_seconds))
+                if self._monotonic() - max(self._heard_at, asked_at) > self._patience.silence_seconds:
                     log.warning("a machine fell silent", extra={"machine": self.route.machine})
                     self.close()
                     return
@@ -155,10 +164,12 @@ class Tunnels:
         shell: Callable[[], ParamikoShell],
         *,
         most: int = TUNNELS_MOST,
+        patience: Patience | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shell = shell
         self._most = most
+        self._patience = patience or Patience()
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._slots: dict[str, _Slot] = {}
@@ -189,7 +200,7 @@ class Tunnels:
                 if self._slots.get(route.machine) is not slot:
                     session.close()
                     raise StaleRoute(f"{route.machine} moved on from epoch {route.epoch} meanwhile")
-                slot.tunnel = Tunnel(route, session, self._monotonic)
+                slot.tunnel = Tunnel(route, session, self._monotonic, self._patience)
                 slot.tunnel.take()
                 return slot.tunnel
 

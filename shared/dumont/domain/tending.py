@@ -20,6 +20,9 @@ RELEASE_MOST_SECONDS = 30.0
 STOPPED_GRACE_SECONDS = 15.0
 """`exited` is seen for moments on an instance that comes up; only beyond this is it taken at its word."""
 
+STARTED_GRACE_SECONDS = 60.0
+"""One that was started again may say so for much longer, although it comes up."""
+
 
 def backoff_seconds(tries: int, *, first: float = RELEASE_FIRST_SECONDS, most: float = RELEASE_MOST_SECONDS) -> float:
     """How long to wait after the n-th try in vain: doubling, bounded."""
@@ -170,7 +173,8 @@ def looked_at(instance: Instance, seen: ProviderInstance, spec: MachineSpec, now
         return reject(instance, now, Problem(code="host_broken", detail=f"the host cannot start it{said}"))
     if status is InstanceStatus.OFFLINE:
         return reject(instance, now, Problem(code="host_offline", detail=f"the host went offline while booting{said}"))
-    if status is InstanceStatus.STOPPED and age_seconds > STOPPED_GRACE_SECONDS:
+    grace_seconds = STOPPED_GRACE_SECONDS if instance.woken_at is None else STARTED_GRACE_SECONDS
+    if status is InstanceStatus.STOPPED and age_seconds > grace_seconds:
         return reject(instance, now, Problem(code="stopped", detail=f"it stopped while booting{said}"))
     if age_seconds > spec.boot_timeout_seconds:
         return reject(

@@ -30,7 +30,13 @@ _GROUPS = {"daily": "*", "every day": "*", "weekdays": "1-5", "weekends": "0,6"}
 _PLAIN = re.compile(r"^(?:(?P<days>[a-z][a-z, -]*?)\s+)?(?:at\s+)?(?P<hour>\d{1,2}):(?P<minute>\d{2})$")
 _DAY_NAMES = {
     **{name: number for number, name in enumerate(_DAYS)},
-    "sunday": 0, "monday": 1, "tuesday": 2, "wednesday": 3, "thursday": 4, "friday": 5, "saturday": 6,
+    "sunday": 0,
+    "monday": 1,
+    "tuesday": 2,
+    "wednesday": 3,
+    "thursday": 4,
+    "friday": 5,
+    "saturday": 6,
 }
 
 EXAMPLES = 'for example "weekdays 08:45", "daily 22:00", "mon,wed 9:30", or cron: "45 8 * * 1-5"'

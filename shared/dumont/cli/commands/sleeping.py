@@ -42,6 +42,13 @@ def sleeping_options(command: F) -> F:
                 help="GPU use up to this is none. [default: 5]",
             ),
             click.option(
+                "--idle-gpu-memory",
+                "idle_gpu_memory_mib",
+                type=float,
+                metavar="MIB",
+                help="Likewise, by how much its memory in use changes between heartbeats. [default: 16]",
+            ),
+            click.option(
                 "--idle-cpu", "idle_cpu_percent", type=float, metavar="%", help="Likewise, of all cores. [default: 10]"
             ),
             click.option(
@@ -75,6 +82,13 @@ def sleeping_options(command: F) -> F:
                 "--idle-workload-counts",
                 is_flag=True,
                 help="Its workload is use as long as it runs, as a job is anyway.",
+            ),
+            click.option(
+                "--wake-wait",
+                "wake_wait_usd_per_hour",
+                type=float,
+                metavar="USD",
+                help="What an hour of waiting for it to wake is worth, against what sleeping saves. [default: 1]",
             ),
             click.option(
                 "--wake-at", multiple=True, metavar="WHEN", help='Wake it then: "weekdays 08:45", or cron; several.'

@@ -30,7 +30,7 @@ SILENT_SECONDS = 600.0
 WRITE_SECONDS = 60.0
 YOUNG_SECONDS = 180.0
 """So long after a machine began to serve, a port on which nothing listens is that of a program which still starts."""
-AGAIN_SECONDS = 0.5
+AGAIN_SECONDS = 0.2
 WAITING_MOST = 32
 """More requests than this do not wait in one process: they would keep those from being served that could be."""
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
