@@ -23,11 +23,11 @@ setup: $(DEV) ## install everything into .venv
 demo: $(if $(wildcard $(DEV)),$(DEV),$(DEMO)) ## the whole of Dumont on this machine, against a simulated market
 	$(BIN)/python -m dumont.local.demo
 
-# What needs no clock of the world's runs on two cores at once; what does runs alone, so that its times mean something.
+# On two cores at once: end-to-end tests wait most of their time, and a file's tests stay together.
 test: $(DEV) ## all tests; say make test ARGS='-k provision' for some
 ifeq ($(ARGS),)
 	$(BIN)/python -m pytest -n 2 -q tests/unit tests/simulation
-	$(BIN)/python -m pytest tests/contract tests/end_to_end
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/contract tests/end_to_end
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +34,17 @@ def _host_of(emulator: FirestoreEmulator | PubSubEmulator) -> Iterator[str]:
                 pytest.fail(f"DUMONT_REQUIRE_ALL=1, and: {reason}", pytrace=False)
             pytest.skip(str(reason))
         yield emulator.host
+
+
+WHOLE_FILES = ("contract", "end_to_end")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Over several processes (`--dist loadgroup`) a file's tests stay together, as what they share is dear to start;
+    those of failovers, which share one stage, all of them."""
+    for item in items:
+        path = Path(str(item.path))
+        if path.parent.name in WHOLE_FILES:
+            group = "failover" if path.stem.startswith("test_failover") else f"{path.parent.name}/{path.stem}"
+            item.add_marker(pytest.mark.xdist_group(group))

@@ -76,6 +76,7 @@ def test_each_field_of_a_spec_has_its_option(renting: World, tmp_path: Path) -> 
         "--boot-timeout 100 --ssh-timeout 30 --hours 2 --budget 5 --snapshot-every 10 --verify-every 3 "
         "--run serve.sh --restart on-failure --health port:8000 --heartbeat 2 --fence-after 20 --no-failover "
         f"--stateless --max-failovers 3 --spare stopped --spare-refresh 30 --ssh-key {public} "
+        "--model tiny --model other --port 9000 "
         "--sleep-after 15m --sleep-tier pause --idle-gpu 3 --idle-gpu-memory 8 --idle-cpu 5 --idle-network 1e4 "
         "--idle-disk 1e5 --idle-processes 2 --idle-ignore ssh_sessions --idle-workload-counts --wake-wait 2 "
         "--time-zone Europe/Berlin"

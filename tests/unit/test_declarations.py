@@ -90,11 +90,12 @@ def test_each_folder_of_functions_declares_what_it_is(ours: dict[str, FunctionDe
     assert set(ours) == {folder.name for folder in FUNCTIONS.iterdir() if (folder / "main.py").is_file()}
 
 
-def test_no_door_that_the_public_reaches_holds_the_key_to_machines(ours: dict[str, FunctionDeclaration]) -> None:
+def test_of_public_doors_only_the_gateways_hold_the_key_to_machines(ours: dict[str, FunctionDeclaration]) -> None:
     holders = {entry.name for d in ours.values() for entry in d.entries if "DUMONT_SSH_PRIVATE_KEY" in entry.secrets}
     doors = {entry.name for d in ours.values() for entry in d.entries if d.public and entry.signature == "http"}
     assert holders
-    assert not holders & doors
+    # The gateway's whole work is to speak to machines while a caller waits: no worker can do that for it.
+    assert holders & doors == {"gateway", "v1"}
 
 
 def test_a_secret_has_one_name_in_secret_manager() -> None:

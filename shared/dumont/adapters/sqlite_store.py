@@ -26,7 +26,12 @@ INDEXES: dict[str, tuple[tuple[str, ...], ...]] = {
     "machines": (("shard", "deadline"), ("created_at",)),
     "operations": (("shard", "deadline"), ("machine", "created_at"), ("created_at",)),
     "instances": (
-        ("machine", "open"), ("operation_id",), ("rented_by",), ("open",), ("state",), ("provider_instance_id",),
+        ("machine", "open"),
+        ("operation_id",),
+        ("rented_by",),
+        ("open",),
+        ("state",),
+        ("provider_instance_id",),
     ),
     "snapshots": (("machine", "created_at"), ("created_at",)),
     "ledger": (("machine", "written_at"), ("machine", "day"), ("day",), ("instance_id",)),

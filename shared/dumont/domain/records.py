@@ -83,6 +83,8 @@ class Machine(Record, frozen=True, kw_only=True):
     paused_instance_id: str | None = None
     """Of a machine that sleeps: the stopped instance whose disk is kept, to be started again."""
     slept_at: float | None = None
+    timetable_at: float = 0.0
+    """Up to when its timetable was honoured."""
     keep_until: float = 0.0
     """It does not go to sleep by itself before this."""
     last_request_at: float = 0.0

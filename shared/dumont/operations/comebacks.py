@@ -182,7 +182,7 @@ def take_back(invocation: Invocation, instances: Sequence[Instance], action: Tak
             host_key=back.host_key,
             running_since=now,
             operation_id=None,
-            deadline=now if machine.spec.spare != "none" or machine.spec.budget_usd is not None else machine.deadline,
+            deadline=now,  # the sweep looks once, and from then on when its policies say
             updated_at=now,
         )
         tx.put(running)

@@ -209,7 +209,7 @@ def _first_deadline(spec: MachineSpec, now: float) -> float | None:
     moments = [now if spec.budget_usd is not None else None]
     if spec.snapshot_every_minutes is not None:
         moments.append(now + spec.snapshot_every_minutes * 60.0)
-    if spec.spare != "none":
+    if spec.spare != "none" or spec.idle_after_minutes is not None or spec.wake_at or spec.sleep_at:
         moments.append(now)
     return min((moment for moment in moments if moment is not None), default=None)
 

@@ -12,7 +12,7 @@ from dumont.domain.budgets import Budget
 from dumont.domain.errors import ScheduleError, StoreError
 from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.records import Machine, Operation, Schedule
-from dumont.operations import budget_settings, budgets, failover, object_costs, policies, spares
+from dumont.operations import budget_settings, budgets, failover, object_costs, policies, sleeping, spares
 from dumont.operations.reap import reap
 from dumont.operations.rest import rest
 from dumont.operations.runner import publish
@@ -134,6 +134,8 @@ def _look_at(ports: Ports, name: str) -> bool:
         policies.snapshot_by_policy(ports, machine, now),
         policies.verify_by_policy(ports, machine, now),
         spares.by_policy(ports, machine, now),
+        sleeping.by_idleness(ports, machine, now),
+        sleeping.by_timetable(ports, machine, now),
     )
 
     def work(tx: Transaction) -> None:

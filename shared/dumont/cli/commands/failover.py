@@ -37,9 +37,7 @@ def failover(cli: Cli, name: str, discard: bool, drill: bool, wait: bool) -> Non
         if not wait:
             cli.result(accepted)
             doing = "a failover of it is rehearsed" if drill else "it is being moved"
-            cli.say(
-                f"{name}: {doing}: `dumont operation {operation.get('id')} --watch`, `dumont events {name} -f`"
-            )
+            cli.say(f"{name}: {doing}: `dumont operation {operation.get('id')} --watch`, `dumont events {name} -f`")
             return
         operation = follow(cli, client, operation)
         machine = client.machine(name)

@@ -54,7 +54,8 @@ def wake(cli: Cli, name: str, wait: bool) -> None:
         operation: Json | None = accepted.get("operation")
         if operation is None:
             cli.result(accepted)
-            cli.say(f"{name} is awake")
+            state = (accepted.get("machine") or {}).get("state")
+            cli.say(f"{name} is awake" if state == "running" else f"{name} need not be woken: it is {state}")
             return
         if not wait:
             cli.result(accepted)
