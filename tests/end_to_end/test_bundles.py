@@ -35,7 +35,9 @@ ROOT = Path(__file__).parents[2]
 ENTRIES = [(declaration.name, entry) for declaration in load(ROOT / "functions") for entry in declaration.entries]
 START_SECONDS = 30.0
 
-DOORS = [(name, entry) for name, entry in ENTRIES if entry.topic is None]
+GATEWAYS = {"gateway", "v1"}
+"""Doors to machines: what is at their root, and how they say no, is another matter."""
+DOORS = [(name, entry) for name, entry in ENTRIES if entry.topic is None and name not in GATEWAYS]
 WORKERS = [(name, entry) for name, entry in ENTRIES if entry.topic is not None]
 
 every_function = pytest.mark.parametrize("name", sorted({name for name, _ in ENTRIES}))
@@ -192,6 +194,22 @@ def test_a_door_starts_with_its_own_requirements_alone_and_lets_in_who_has_a_key
     assert key not in served.log.read_text()
 
 
+@pytest.mark.parametrize("name", sorted(GATEWAYS))
+def test_a_gateway_starts_with_its_own_requirements_alone_and_refuses_strangers_before_all_else(
+    name: str, bundles: dict[str, Bundle], environments: Environments, tmp_path: Path
+) -> None:
+    path = tmp_path / "store.sqlite"
+    with closing(SqliteStore(path)) as store:
+        key = keys.make(store, SystemIds(), SystemClock(), name="test", role=Role.OPERATOR)
+    (entry,) = bundles[name].declaration.entries
+    with serve(bundles[name], entry, environments.of(bundles[name]), path) as served:
+        for address in ("/", "/trainer/8000/", "/chat/completions"):
+            assert served.client.post(address).status_code == 401, served.log.read_text()
+        known = served.client.post("/trainer/8000/", headers={"Authorization": f"Bearer {key}"})
+        assert known.status_code == 404, served.log.read_text()
+    assert key not in served.log.read_text()
+
+
 @every_worker
 def test_a_worker_starts_with_its_own_requirements_alone_and_spends_a_message_about_nothing(
     name: str, entry: Entry, bundles: dict[str, Bundle], environments: Environments, tmp_path: Path
@@ -205,8 +223,10 @@ def test_a_worker_starts_with_its_own_requirements_alone_and_spends_a_message_ab
             assert 200 <= taken.status_code < 300, served.log.read_text()
 
 
-NEEDS = {"ssh.py": "ssh", "b2.py": "b2", "b2_http.py": "b2"}
-"""Adapter → the extra that it is made of. The engine is no module of a function's: it travels to hosts as a file."""
+NEEDS = {"ssh.py": "ssh", "tunnel.py": "ssh", "tunnel_stream.py": "ssh", "b2.py": "b2", "b2_http.py": "b2"}
+NEEDS_IN = {"gateway": "ssh"}
+"""Adapter, or folder → the extra that it is made of. The engine is no module of a function's: it travels to hosts as
+a file."""
 
 
 @every_function
@@ -218,7 +238,8 @@ def test_every_module_of_a_bundle_finds_what_it_imports(
     modules = [
         path.relative_to(bundle.folder).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
         for path in sorted((bundle.folder / "dumont").rglob("*.py"))
-        if NEEDS.get(path.name, "gcp") in bundle.declaration.extras and "engine" not in path.parts
+        if NEEDS.get(path.name, NEEDS_IN.get(path.parent.name, "gcp")) in bundle.declaration.extras
+        and "engine" not in path.parts
     ]
     binaries = environments.of(bundle)
     command = [str(binaries / "python"), "-c", "\n".join(f"import {module}" for module in [*modules, "main"])]

@@ -25,7 +25,7 @@ FIRST_SEED = _first_seed()
 BATCH = 20
 
 
-ONCE_BROKEN = (5298, 5347, 1006, 1037, 196249370, 1011, 20016, 20041)
+ONCE_BROKEN = (5298, 5347, 1006, 1037, 3200, 196249370, 1011, 20016, 20041, 3231, 3256)
 """Seeds that found something (FOUND.md): they run for ever."""
 
 

@@ -67,7 +67,12 @@ def copy_since(op: Operation) -> float:
 
 def is_silent(op: Operation, spec: MachineSpec, heard_at: float, now: float) -> bool:
     """Whether neither a shell nor an agent answers on its host; `heard_at` is when its agent was last heard."""
-    return op.tries >= SILENT_TRIES and now > heard_at + spec.heartbeat_seconds + SILENT_SECONDS
+    return op.tries >= SILENT_TRIES and unheard(spec, heard_at, now)
+
+
+def unheard(spec: MachineSpec, heard_at: float, now: float) -> bool:
+    """Whether its agent has been silent for too long to begin, or to wait on."""
+    return now > heard_at + spec.heartbeat_seconds + SILENT_SECONDS
 
 
 NOT_STOPPED = Problem(

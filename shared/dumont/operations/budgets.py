@@ -172,4 +172,15 @@ def admit(ports: Ports, name: str) -> None:
         )
 
 
+SOON_SECONDS = 5.0
+
+
+def look_soon(tx: Transaction, name: str, now: float) -> None:
+    """Something begins to bill: a budget that had nothing to fear, and is not due for long, is looked at anew."""
+    for identifier in (ALL, budget_id(name)):
+        budget = tx.get(Budget, identifier)
+        if budget is not None and budget.deadline is not None and budget.deadline > now + SOON_SECONDS:
+            tx.put(replace(budget, deadline=now + SOON_SECONDS))
+
+
 _PER = {"hour": "an hour", "day": "a day", "total": "in total"}

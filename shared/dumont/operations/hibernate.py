@@ -62,7 +62,7 @@ def request(ports: Ports, name: str, *, tier: str, requested_by: str, request_id
     """Put a running machine to sleep; asked for twice, it is one operation. A paused one that is to hibernate gives up
     its stopped instance.
 
-    Raises `Unknown`, or `Conflict` where it does not run or is in the middle of something.
+    Raises `Unknown`, or `Conflict` where it does not run, is in the middle of something, or its host is silent.
     """
     check_machine_name(name)
     operation_id = ports.ids.new("op")
@@ -100,6 +100,13 @@ def request(ports: Ports, name: str, *, tier: str, requested_by: str, request_id
             return _deepen(tx, op, machine, saved_id, now)
         if machine.state is not MachineState.RUNNING or machine.instance_id is None:
             raise Conflict(f"{name} is {machine.state.value}, not running", code="not_running", field="name")
+        beat = tx.get(Heartbeat, machine.instance_id)
+        if beat is not None and beat.sequence >= 0 and hibernation.unheard(machine.spec, beat.received_at, now):
+            raise Conflict(
+                f"{name} has not been heard for {now - beat.received_at:.0f} s: it cannot be saved now",
+                code="host_silent",
+                hint=f"see what becomes of it: dumont events {name}",
+            )
         check_transition(machine.state, MachineState.HIBERNATING)
         tx.put(replace(machine, state=MachineState.HIBERNATING, operation_id=op.id, updated_at=now))
         tx.put(op)

@@ -35,7 +35,7 @@ from dumont.domain.records import (
 )
 from dumont.domain.snapshots import Snapshot
 from dumont.domain.states import check_transition
-from dumont.operations import agents
+from dumont.operations import agents, budgets
 from dumont.operations.invocation import Invocation
 from dumont.operations.reputations import rank_by_reputation, reputation_of
 from dumont.ports import Rental, Transaction
@@ -199,6 +199,7 @@ def rent(invocation: Invocation, op: Operation, machine: Machine, action: Rent) 
         # A destroy that was accepted meanwhile must not meet an intent that it has not seen.
         if fresh is not None and _may_rent(fresh_op, fresh):
             tx.put(intent)
+            budgets.look_soon(tx, machine.id, began)
         return replace(fresh_op, candidates=tuple(c for c in fresh_op.candidates if c != offer))
 
     invocation.apply(write_intent)

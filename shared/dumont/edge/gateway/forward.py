@@ -33,6 +33,7 @@ YOUNG_SECONDS = 180.0
 AGAIN_SECONDS = 0.2
 WAITING_MOST = 32
 """More requests than this do not wait in one process: they would keep those from being served that could be."""
+STALE_MOST = 5
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
 
@@ -79,12 +80,15 @@ def forward(ports: Ports, passage: Passage) -> Response:
     """The machine's answer, streamed. Raises `Unknown`, `NotServing`, `GatewayFault`, or what reading the body does."""
     ends = ports.clock.now() + passage.wait_seconds
     sent_again = False
+    stale = 0
     while True:
         machine = _serving(ports, passage.machine, ends)
         try:
             return _send(machine, passage)
-        except StaleRoute:
-            continue  # the machine moved on since it was read
+        except StaleRoute as error:
+            stale += 1  # the machine moved on since it was read; it does so once, or twice
+            if stale > STALE_MOST:
+                raise _unreachable(machine.id) from error
         except TooManyTunnels as error:
             raise _busy(str(error)) from error
         except (PortClosed, HostSilent) as error:
