@@ -19,7 +19,8 @@ from dumont.domain.errors import (
 MEDIA_TYPE = "application/problem+json"
 
 _TITLES = {
-    400: "Bad request", 401: "Not authenticated", 402: "Budget spent", 403: "Not allowed", 404: "Not found", 405: "Method not allowed",
+    400: "Bad request", 401: "Not authenticated", 402: "Budget spent", 403: "Not allowed",
+    404: "Not found", 405: "Method not allowed",
     409: "Conflict", 413: "Too large", 429: "Too many requests", 500: "Internal error", 502: "A market refused",
     503: "Not available",
 }  # fmt: skip
