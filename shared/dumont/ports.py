@@ -15,7 +15,7 @@ from dumont.domain.errors import BlobRefused, InvalidInput
 from dumont.domain.offers import Offer, OfferQuery
 from dumont.domain.records import Record, SshEndpoint
 from dumont.domain.statuses import InstanceStatus, ProviderInstance
-from dumont.optional_ports import SweepSchedule
+from dumont.optional_ports import Dns, SweepSchedule
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -272,6 +272,9 @@ class Ports:
     """What agents' tokens are made with."""
     make_schedule: Callable[[], SweepSchedule] | None = None
     """What starts the sweeps, where it can be paused while nothing runs."""
+    make_dns: Callable[[], Dns] | None = None
+    dns_zone: str = ""
+    """Where machines' names stand in DNS: NAME.zone; "" where they do not."""
     engine: Callable[[], EngineFiles] = _no_engine
     """The snapshot engine, as the files that go to hosts."""
 
@@ -375,25 +378,7 @@ class Blobs(Protocol):
 
 
 __all__ = [
-    "CALL_SECONDS_MAX",
-    "BlobSeen",
-    "Blobs",
-    "Bus",
-    "Clock",
-    "CommandResult",
-    "EngineFiles",
-    "Ids",
-    "InstanceStatus",
-    "KeyRight",
-    "Ports",
-    "Provider",
-    "ProviderInstance",
-    "Query",
-    "Rental",
-    "Shell",
-    "ShellSession",
-    "Store",
-    "StoreKey",
-    "Transaction",
-    "Where",
-]
+    "CALL_SECONDS_MAX", "BlobSeen", "Blobs", "Bus", "Clock", "CommandResult", "EngineFiles", "Ids",
+    "InstanceStatus", "KeyRight", "Ports", "Provider", "ProviderInstance", "Query", "Rental", "Shell",
+    "ShellSession", "Store", "StoreKey", "Transaction", "Where",
+]  # fmt: skip

@@ -19,6 +19,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     (`DUMONT_BLOBS=folder:<path>`), encrypted with keys that are made from `DUMONT_DATA_MASTER_KEY`.
     `DUMONT_SCHEDULER_JOB` (projects/…/locations/…/jobs/…) is the schedule to pause while nothing runs; "" pauses none.
     `DUMONT_VAST_WEBHOOK_SECRET` is what Vast.ai signs its notices with; without it none is believed.
+    Machines' names follow them in DNS below `DUMONT_DNS_ZONE` with `DUMONT_DNS=clouddns:<project>/<zone>` or
+    `DUMONT_DNS=cloudflare:<zone id>` (and `CLOUDFLARE_API_TOKEN`).
     Agents on rented hosts reach our functions at `DUMONT_PUBLIC_URL`; without it machines run unwatched.
     """
 
@@ -36,6 +38,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     b2_realm: str = "production"
     bucket: str = ""
     public_url: str = ""
+    dns: str = ""
+    dns_zone: str = ""
+    cloudflare_token: str = ""
     vast_webhook_secret: str = ""
     data_master_key: str = ""
     data_master_key_file: str = ""
@@ -74,6 +79,9 @@ def read(environment: Mapping[str, str]) -> Settings:
         b2_key=environment.get("B2_APPLICATION_KEY", ""),
         b2_realm=environment.get("DUMONT_B2_REALM", "") or "production",
         bucket=environment.get("DUMONT_BUCKET", ""),
+        dns=_dns(environment.get("DUMONT_DNS", "")),
+        dns_zone=environment.get("DUMONT_DNS_ZONE", "").strip("."),
+        cloudflare_token=environment.get("CLOUDFLARE_API_TOKEN", ""),
         public_url=environment.get("DUMONT_PUBLIC_URL", "").rstrip("/"),
         vast_webhook_secret=environment.get("DUMONT_VAST_WEBHOOK_SECRET", ""),
         data_master_key=environment.get("DUMONT_DATA_MASTER_KEY", ""),
@@ -82,3 +90,10 @@ def read(environment: Mapping[str, str]) -> Settings:
         cors_origins=tuple(o.strip() for o in environment.get("DUMONT_CORS_ORIGINS", "").split(",") if o.strip()),
         log_level=environment.get("DUMONT_LOG_LEVEL", "INFO").upper(),
     )
+
+
+def _dns(text: str) -> str:
+    kind, _, place = text.partition(":")
+    if text and (kind not in ("clouddns", "cloudflare") or not place or (kind == "clouddns" and "/" not in place)):
+        raise InvalidInput("is neither clouddns:<project>/<zone> nor cloudflare:<zone id>", field="DUMONT_DNS")
+    return text

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from dumont import settings as settings_module
 from dumont.adapters.clock import SystemClock, SystemIds
 from dumont.domain.errors import BlobRefused, BusUnavailable, DumontError, InvalidInput
-from dumont.optional_ports import SweepSchedule
+from dumont.optional_ports import Dns, SweepSchedule
 from dumont.ports import Blobs, Bus, EngineFiles, Ports, Provider, Store
 from dumont.settings import Settings
 
@@ -75,6 +75,8 @@ def build(chosen: Settings) -> Ports:
         data_key=lambda machine: _data_key(chosen, machine),
         engine=_engine,
         public_url=chosen.public_url,
+        make_dns=functools.cache(lambda: _dns(chosen)) if chosen.dns else None,
+        dns_zone=chosen.dns_zone,
         make_schedule=functools.cache(lambda: _schedule(chosen)) if chosen.scheduler_job else None,
         agent_secret=functools.cache(lambda: _derived(chosen, b"dumont agent tokens")),
     )
@@ -188,6 +190,19 @@ def _schedule(chosen: Settings) -> SweepSchedule:
         from dumont.adapters.cloud_scheduler import CloudSchedule
 
     return CloudSchedule(chosen.scheduler_job)
+
+
+def _dns(chosen: Settings) -> Dns:
+    kind, _, place = chosen.dns.partition(":")
+    with _importing():
+        if kind == "cloudflare":
+            from dumont.adapters.cloudflare import Cloudflare
+
+            return Cloudflare(chosen.cloudflare_token, place)
+        from dumont.adapters.cloud_dns import CloudDns
+
+    project, _, zone = place.partition("/")
+    return CloudDns(project, zone)
 
 
 def _engine() -> EngineFiles:

@@ -24,7 +24,7 @@ from dumont.domain.records import (
 from dumont.domain.states import check_transition
 from dumont.domain.statuses import InstanceStatus
 from dumont.domain.turns import Billed
-from dumont.operations import ledger, routes, tend
+from dumont.operations import ledger, naming, routes, tend
 from dumont.operations.heartbeats import first_heartbeat
 from dumont.operations.invocation import Fact, Invocation
 from dumont.ports import Transaction
@@ -191,4 +191,4 @@ def take_back(invocation: Invocation, instances: Sequence[Instance], action: Tak
                     detail="its host came back before another served")  # fmt: skip
         return replace(op, phase=provisioning.RELEASE, candidates=(), steps=(*op.steps, step))
 
-    invocation.apply(change)
+    naming.follow(invocation.ports, invocation.apply(change).machine)

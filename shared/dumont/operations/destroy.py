@@ -39,7 +39,7 @@ from dumont.domain.records import (
     Problem,
 )
 from dumont.domain.states import check_transition
-from dumont.operations import engine_runs, routes, tend, unsaved_work
+from dumont.operations import engine_runs, naming, routes, tend, unsaved_work
 from dumont.operations.invocation import Invocation
 from dumont.operations.runner import Workflow, new_operation, publish
 from dumont.operations.verification import verify
@@ -194,6 +194,7 @@ def _begin(invocation: Invocation, op: Operation) -> None:
         return replace(fresh_op, phase=destruction.RELEASE, epoch=machine.epoch + 1, problem=None, store_key_id="")
 
     invocation.apply(change)
+    naming.forget(invocation.ports, op.machine)
 
 
 def _abandon(invocation: Invocation, op: Operation) -> None:

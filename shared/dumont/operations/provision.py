@@ -38,7 +38,7 @@ from dumont.domain.records import (
     Problem,
 )
 from dumont.domain.states import NAME_IS_FREE, check_transition
-from dumont.operations import budgets, routes, tend
+from dumont.operations import budgets, naming, routes, tend
 from dumont.operations.heartbeats import first_heartbeat
 from dumont.operations.invocation import Invocation
 from dumont.operations.proving import prove_instance
@@ -144,6 +144,7 @@ def perform(
             prove_instance(invocation, machine, by_id[action.instance_id])
         case Win():
             _win(invocation, instances, action)
+            naming.follow(invocation.ports, machine.id)
         case Restore():
             restore(invocation, op, machine, by_id[action.instance_id])
         case Release():
