@@ -14,6 +14,7 @@ from dumont.domain.reaping import held_by
 from dumont.domain.records import Instance, InstanceState, Machine, MachineState, Operation, OperationKind
 from dumont.domain.snapshots import Snapshot, SnapshotState
 from dumont.local.market.instance import Instance as MarketInstance
+from dumont.operations.reconcile import reconcile
 from dumont.ports import Query
 from tests.simulation.world import DEPLOYMENT, World
 
@@ -198,9 +199,18 @@ class Invariants:
         if unexcused:
             raise Broken(f"invariant 9: keys outlive their operations: {[(k, blobs.holders[k]) for k in unexcused]}")
 
-    def check_quiet(self) -> None:
+    def reconcile(self) -> None:
+        """What nobody saw is entered by the market's own bill."""
+        hub, ports = self._world.hub, self._world.ports
+        to_time = hub.now
+        hub.spawn("reconcile", lambda: _entered(reconcile(ports, from_time=0.0, to_time=to_time, enter=True)))
+        hub.run(hub.now + 60.0)
+
+    def check_quiet(self, *, reconciled: bool = False) -> None:
         """Invariants 7 and 10, once nothing goes wrong any more and time enough has passed."""
         world = self._world
+        if not reconciled:
+            self.reconcile()
         store, now = world.store.quiet, world.hub.now
         starved = [
             op
@@ -289,3 +299,7 @@ class Invariants:
                 amount = round(entry.usd_per_hour * (entry.to_time - entry.from_time) / 3600 * 1e6)
                 if abs(amount - entry.amount_micro_usd) > 1:
                     raise Broken(f"the ledger's {entry.id} is {entry.amount_micro_usd}, not {amount}")
+
+
+def _entered(_: object) -> None:
+    """A task answers nothing."""

@@ -61,13 +61,19 @@ def one_life(kill_at: int | None) -> World:
     return world
 
 
-CALLS = one_life(None).hub.counted_calls
+CALLS = [
+    number
+    for number, (caller, call) in enumerate(one_life(None).hub.counted, start=1)
+    if not caller.startswith("heartbeat") and not call.startswith(("store.get", "store.find"))
+]
+"""Those that may change something: to die at one that only reads is to die before the next of these. A heartbeat that
+dies is one that is lost, of which the histories are full."""
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_a_death_at_any_port_call_changes_nothing_of_the_end(shard: int) -> None:
-    assert CALLS > 100, "the life is too short to prove anything"
-    for call in range(1 + shard, CALLS + 1, SHARDS):
+    assert len(CALLS) > 40, "the life is too short to prove anything"
+    for call in CALLS[shard::SHARDS]:
         world = one_life(call)
         paid = sum(e.amount_micro_usd for e in world.store.quiet.find(LedgerEntry, Query(limit=1000))) / 1e6
         bill = world.market.bill(world.hub.now)
