@@ -21,6 +21,7 @@ from dumont.domain.records import (
     Machine,
     MachineState,
     Operation,
+    OperationKind,
     OperationState,
     Record,
 )
@@ -227,6 +228,16 @@ CASES: dict[str, tuple[type[Any], Query, list[Any]]] = {
         Operation,
         queries.any_operation_open(),
         by("id", of_kind(Operation, lambda r: r.state is OperationState.RUNNING))[:1],
+    ),
+    "the open operations of a kind": (
+        Operation,
+        queries.open_operations_of_kind(OperationKind.PROVISION),
+        by("id", of_kind(Operation, lambda r: r.kind is OperationKind.PROVISION and r.state is OperationState.RUNNING)),
+    ),
+    "the machines in a state": (
+        Machine,
+        queries.machines_in_state(MachineState.RUNNING),
+        by("id", of_kind(Machine, lambda r: r.state is MachineState.RUNNING)),
     ),
     "whether any instance is open": (
         Instance,
