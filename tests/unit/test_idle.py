@@ -231,6 +231,15 @@ def test_the_first_heartbeat_of_an_agent_started_anew_ends_nothing() -> None:
     assert activity.proven_idle_seconds == 600.0 + 295.0
 
 
+def test_a_copy_of_a_heartbeat_that_was_use_does_not_begin_a_stretch() -> None:
+    loaded = Beat(at=WINDOW + 5, sequence=181, readings=with_gpu(0.0, 20_500.0))
+    after = Beat(at=WINDOW + 10, sequence=182, readings=loaded.readings)
+    once = fold([*every_step(WINDOW), loaded, after])
+    twice = fold([*every_step(WINDOW), loaded, loaded, after])
+    assert "gpu_memory" in once.active_because
+    assert twice.proven_idle_seconds == once.proven_idle_seconds == 0.0
+
+
 def test_observe_takes_the_hosts_word_for_nothing_that_it_cannot_mean() -> None:
     odd = replace(QUIET, gpus=(), cpu_percent=-1.0)
     activity = observe(None, readings=odd, workload=WorkloadSeen(), boot_id="", sequence=0, received_at=1.0, spec=SPEC)

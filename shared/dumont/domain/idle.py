@@ -116,11 +116,13 @@ def observe(
     seen = signals(readings, workload, spec, known)
     active = tuple(signal.name for signal in seen if signal.state == "active")
     unknown = tuple(signal.name for signal in seen if signal.state == "unknown")
-    quiet = not active and not unknown
+    newer = sequence > known.sequence
+    # A copy sees no change of memory where its first saw one: only what is newer can make a doubt quiet.
+    quiet = not active and not unknown and (newer or known.quiet)
     proven, active_at, because = known.proven_idle_seconds, known.active_at, known.active_because
     if active or not known.serving:
         proven, active_at, because = 0.0, heard_at, active or ("start",)
-    elif quiet and known.quiet and sequence > known.sequence:
+    elif quiet and known.quiet and newer:
         apart = received_at - known.heard_at
         proven += apart if 0.0 < apart <= gap_seconds(spec) else 0.0
     return Activity(

@@ -82,6 +82,8 @@ def look_at(ports: Ports, identifier: str) -> bool:
             return  # it was set anew meanwhile, and is due at once
         reached_at = (fresh.reached_at or now) if verdict.reached else None
         due = max(verdict.due, now + AGAIN_SECONDS)
+        if fresh.deadline is not None and fresh.deadline != budget.deadline:
+            due = min(due, fresh.deadline)  # something began to bill since we read the books (`look_soon`)
         tx.put(replace(fresh, warned=verdict.warned, reached_at=reached_at, deadline=due))
 
     ports.store.transact(work)
