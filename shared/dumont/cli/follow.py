@@ -120,6 +120,24 @@ def failure(operation: Json, machine: Json | None = None) -> CliError | None:
     )
 
 
+def outcome(
+    cli: Cli, client: Client, accepted: Json, name: str, *, detach: bool, begun: str
+) -> tuple[Json, Json] | None:
+    """Follow an accepted operation to its end: its last view, and its machine's. With `detach` that it is `begun` is
+    said, and how to watch it, and there is nothing to answer. Raises `CliError` if it did not succeed."""
+    operation: Json = accepted.get("operation") or {}
+    if detach:
+        cli.result(accepted)
+        cli.say(f"{begun}: `dumont operation {operation.get('id')} --watch`")
+        return None
+    operation = follow(cli, client, operation)
+    machine = client.machine(name)
+    error = failure(operation, machine)
+    if error is not None:
+        raise error
+    return operation, machine
+
+
 # --- What has happened since the last look ----------------------------------------------------------------------------
 
 

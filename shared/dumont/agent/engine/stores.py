@@ -6,6 +6,7 @@ Each call is retried with growing, jittered pauses while the store is unavailabl
 
 from __future__ import annotations
 
+import abc
 import importlib.util
 import os
 import random
@@ -26,20 +27,20 @@ FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 10.0
 
 
-class Store:
+class Store(abc.ABC):
     """What every store offers. Several threads use one at once."""
 
+    @abc.abstractmethod
     def put(self, key: str, data: memoryview) -> str:
         """Store an object; the answer is the MD5 (hex) of what the store received."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def get(self, key: str) -> bytes:
         """A whole object: a manifest."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def get_range(self, key: str, offset: int, length: int) -> memoryview:
         """That many bytes of an object, or fewer where it ends before."""
-        raise NotImplementedError
 
 
 def open_store(spec: StoreSpec, connections: int) -> Store:

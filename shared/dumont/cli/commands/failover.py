@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from dumont.cli.commands.completing import MachineName
-from dumont.cli.errors import USAGE, CliError, Json
+from dumont.cli.errors import USAGE, CliError
 from dumont.cli.output import Cli, common_options
 
 
@@ -25,7 +25,7 @@ def failover(cli: Cli, name: str, discard: bool, drill: bool, wait: bool) -> Non
     With --drill nothing is moved: new hosts race, the last snapshot is restored on the fastest and every byte of it is
     read back, and then all of them are let go. The workload is not started there, since no two hosts ever serve.
     """
-    from dumont.cli.follow import failure, follow
+    from dumont.cli.follow import outcome
     from dumont.cli.timeline import show_drill, show_failover
 
     if drill and discard:
@@ -33,17 +33,11 @@ def failover(cli: Cli, name: str, discard: bool, drill: bool, wait: bool) -> Non
     with cli.client() as client:
         wish = {"name": name, "drill": True} if drill else {"name": name, "discard": discard}
         accepted = client.post("failover", body=wish)
-        operation: Json = accepted.get("operation") or {}
-        if not wait:
-            cli.result(accepted)
-            doing = "a failover of it is rehearsed" if drill else "it is being moved"
-            cli.say(f"{name}: {doing}: `dumont operation {operation.get('id')} --watch`, `dumont events {name} -f`")
-            return
-        operation = follow(cli, client, operation)
-        machine = client.machine(name)
-    error = failure(operation, machine)
-    if error is not None:
-        raise error
+        begun = f"a failover of {name} is rehearsed" if drill else f"{name} is being moved"
+        ended = outcome(cli, client, accepted, name, detach=not wait, begun=f"{begun} (`dumont events {name} -f`)")
+    if ended is None:
+        return
+    operation, machine = ended
     cli.result({"machine": machine, "operation": operation})
     if drill:
         show_drill(cli, operation)

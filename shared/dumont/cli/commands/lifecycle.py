@@ -49,7 +49,7 @@ def up(cli: Cli, name: str, detach: bool, ssh_key_files: tuple[Path, ...], **opt
 
     Races the best offers, keeps the first that proves itself, and destroys the others.
     """
-    from dumont.cli.follow import failure, follow
+    from dumont.cli.follow import outcome
     from dumont.cli.keys import ensure_key, read_public_key
 
     body = {"name": name, **given(sleeping_fields(as_fields(options)))}
@@ -61,20 +61,14 @@ def up(cli: Cli, name: str, detach: bool, ssh_key_files: tuple[Path, ...], **opt
         cli.note(f"budget {money(budget, 2)}: reaching it destroys {name}, workspace included")
     with cli.client() as client:
         accepted = client.post("provision", body=body)
-        operation: Json = accepted.get("operation") or {}
         default = accepted.get("default_budget")
         if default:
             cli.note(f"all machines together may spend {money(default.get('usd_per_day'), 2)} a day, then they sleep: "
                      "`dumont budget set --per-day USD` changes it")  # fmt: skip
-        if detach:
-            cli.result(accepted)
-            cli.say(f"{name} is on its way: watch it with `dumont operation {operation.get('id')} --watch`")
-            return
-        operation = follow(cli, client, operation)
-        machine = client.machine(name)
-    error = failure(operation, machine)
-    if error is not None:
-        raise error
+        ended = outcome(cli, client, accepted, name, detach=detach, begun=f"{name} is on its way")
+    if ended is None:
+        return
+    operation, machine = ended
     cli.result({"machine": machine, "operation": operation})
     _say_running(cli, machine, operation)
 
@@ -109,7 +103,7 @@ def down(cli: Cli, name: str, snapshot: bool, discard: bool, yes: bool, detach: 
 
     It is called destroyed when its provider says that it is gone.
     """
-    from dumont.cli.follow import failure, follow
+    from dumont.cli.follow import outcome
 
     if snapshot and discard:
         raise CliError("either --snapshot or --discard", exit_code=USAGE, code="usage")
@@ -120,16 +114,13 @@ def down(cli: Cli, name: str, snapshot: bool, discard: bool, yes: bool, detach: 
     wish = {"name": name, "discard": discard, **({"snapshot": True} if snapshot else {})}
     with cli.client() as client:
         accepted = client.post("destroy", body=wish)
-        operation: Json = accepted.get("operation") or {}
-        if detach:
-            cli.result(accepted)
-            cli.say(f"{name} is being destroyed: `dumont operation {operation.get('id')} --watch`")
-            return
-        operation = follow(cli, client, operation)
-        machine = client.machine(name)
-    error = failure(operation, machine)
-    if error is not None:
-        raise _explained(error, name)
+        try:
+            ended = outcome(cli, client, accepted, name, detach=detach, begun=f"{name} is being destroyed")
+        except CliError as error:
+            raise _explained(error, name) from error
+    if ended is None:
+        return
+    operation, machine = ended
     cli.result({"machine": machine, "operation": operation})
     cli.say(f"{name} is gone, as its provider confirms; it cost {money(machine.get('cost_usd'))}")
 

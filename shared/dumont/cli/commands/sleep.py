@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from dumont.cli.commands.completing import MachineName
-from dumont.cli.errors import Json
 from dumont.cli.output import Cli, common_options
 
 
@@ -22,20 +21,14 @@ def hibernate(cli: Cli, name: str, pause: bool, wait: bool) -> None:
     Its workload stops, its workspace is saved and verified, and only then its GPU is let go. It wakes with the same
     files, by `dumont wake`, by a schedule, or by the first request for it.
     """
-    from dumont.cli.follow import failure, follow
+    from dumont.cli.follow import outcome
 
     with cli.client() as client:
         accepted = client.post("hibernate", body={"name": name, "tier": "pause" if pause else "hibernate"})
-        operation: Json = accepted.get("operation") or {}
-        if not wait:
-            cli.result(accepted)
-            cli.say(f"{name} goes to sleep: `dumont operation {operation.get('id')} --watch`")
-            return
-        operation = follow(cli, client, operation)
-        machine = client.machine(name)
-    error = failure(operation, machine)
-    if error is not None:
-        raise error
+        ended = outcome(cli, client, accepted, name, detach=not wait, begun=f"{name} goes to sleep")
+    if ended is None:
+        return
+    operation, machine = ended
     cli.result({"machine": machine, "operation": operation})
     how = "paused: its disk is kept, and bills" if machine.get("paused_instance_id") else "hibernated: no GPU, no disk"
     cli.say(f"{name} sleeps, {how}; wake it: dumont wake {name}")
@@ -47,24 +40,18 @@ def hibernate(cli: Cli, name: str, pause: bool, wait: bool) -> None:
 @common_options
 def wake(cli: Cli, name: str, wait: bool) -> None:
     """Wake a machine: the host that was kept is started, or others race and the last snapshot is restored."""
-    from dumont.cli.follow import failure, follow
+    from dumont.cli.follow import outcome
 
     with cli.client() as client:
         accepted = client.post("wake", body={"name": name})
-        operation: Json | None = accepted.get("operation")
-        if operation is None:
+        if accepted.get("operation") is None:
             cli.result(accepted)
             state = (accepted.get("machine") or {}).get("state")
             cli.say(f"{name} is awake" if state == "running" else f"{name} need not be woken: it is {state}")
             return
-        if not wait:
-            cli.result(accepted)
-            cli.say(f"{name} is being woken: `dumont operation {operation.get('id')} --watch`")
-            return
-        operation = follow(cli, client, operation)
-        machine = client.machine(name)
-    error = failure(operation, machine)
-    if error is not None:
-        raise error
+        ended = outcome(cli, client, accepted, name, detach=not wait, begun=f"{name} is being woken")
+    if ended is None:
+        return
+    operation, machine = ended
     cli.result({"machine": machine, "operation": operation})
     cli.say(f"{name} is awake, on {(machine.get('offer') or {}).get('region') or 'a new host'}")
