@@ -21,10 +21,9 @@ from pathlib import Path
 
 from tests.benchmarks import failover_races as races
 from tests.benchmarks import failover_runs as runs
-from tests.benchmarks.figures import Figure, machine, save, show
+from tests.benchmarks.figures import ROOT, Figure, conclude, save, show
 from tests.end_to_end.cloud import Cloud, local_cloud
 
-ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "build/benchmarks/failover.json"
 COLD_GOAL_SECONDS = 60.0
 RACE_OF_THE_GOAL = 3
@@ -130,13 +129,7 @@ def main() -> int:
         REPORT, figures, measured_at=datetime.now(UTC).isoformat(timespec="seconds"), small=small,
         time_scale=arguments.time_scale, load_before=round(load_before, 2), load_median=load,
     )  # fmt: skip
-    about = machine()
-    print(f"{about['cpu']}, {about['cores']} cores, {about['memory_gib']} GiB, {about['python']}, {about['os']}; "
-          f"load before {load_before:.2f}, median {load:.2f}")  # fmt: skip
-    missed = [figure.name for figure in figures if figure.met is False]
-    if missed:
-        print(f"{len(missed)} of {sum(f.goal is not None for f in figures)} goals missed")
-    print(f"figures: {REPORT.relative_to(ROOT)}")
+    conclude(REPORT, figures, f"load before {load_before:.2f}, median {load:.2f}")
     return 0
 
 

@@ -17,11 +17,10 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from tests.benchmarks import commands, imports, provisions
-from tests.benchmarks.figures import Figure, machine, percentile, save, show
+from tests.benchmarks.figures import ROOT, Figure, conclude, percentile, save, show
 from tests.benchmarks.steady_load import send
 from tests.end_to_end.cloud import Cloud, local_cloud
 
-ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "build/benchmarks/main.json"
 
 REQUESTS_PER_SECOND = 50.0
@@ -110,13 +109,7 @@ def main() -> int:
         REPORT, figures, measured_at=datetime.now(UTC).isoformat(timespec="seconds"), short=short,
         time_scale=arguments.time_scale, load_before=round(load_before, 2), load_after=round(load_after, 2),
     )  # fmt: skip
-    about = machine()
-    print(f"{about['cpu']}, {about['cores']} cores, {about['memory_gib']} GiB, {about['python']}, {about['os']}; "
-          f"load before {load_before:.2f}, after {load_after:.2f}")  # fmt: skip
-    missed = [figure.name for figure in figures if figure.met is False]
-    if missed:
-        print(f"{len(missed)} of {sum(f.goal is not None for f in figures)} goals missed")
-    print(f"figures: {REPORT.relative_to(ROOT)}")
+    conclude(REPORT, figures, f"load before {load_before:.2f}, after {load_after:.2f}")
     return 0
 
 

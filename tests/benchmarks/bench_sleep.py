@@ -9,16 +9,14 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from pathlib import Path
 from typing import Any
 
 from dumont.domain.offers import Offer
 from dumont.domain.specs import MachineSpec
 from dumont.domain.tariffs import tariff_of
-from tests.benchmarks.figures import Figure, save, show
+from tests.benchmarks.figures import ROOT, Figure, conclude, save, show
 from tests.benchmarks.month import PATTERNS, Lived, Month, always_on_usd, ideal_usd, wanted
 
-ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "build/benchmarks/sleep.json"
 
 OFFER = Offer(
@@ -78,7 +76,7 @@ def main() -> int:
         "months": months,
     }
     save(REPORT, figures, inputs=inputs, table=table)
-    print(f"figures: {REPORT.relative_to(ROOT)}")
+    conclude(REPORT, figures, "in virtual time")
     return 1 if wrong else 0
 
 

@@ -22,12 +22,11 @@ from typing import Any
 
 import httpx
 
-from tests.benchmarks.figures import Figure, machine, percentile, save, show
+from tests.benchmarks.figures import ROOT, Figure, conclude, percentile, save, show
 from tests.end_to_end.cloud import local_cloud
 from tests.end_to_end.gateway_support import Served
 from tests.end_to_end.snapshot_support import Host
 
-ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "build/benchmarks/wake.json"
 MODEL_BYTES = 50_000_000
 AT_ONCE = 20
@@ -186,7 +185,7 @@ def main() -> int:
         model_bytes=MODEL_BYTES,
         small=arguments.small,
     )
-    print(f"\n{REPORT.relative_to(ROOT)}, on {machine()['cpu']}, {machine()['cores']} cores")
+    conclude(REPORT, [figure for figures in taken.values() for figure in figures], f"load {os.getloadavg()[0]:.2f}")
     return 0
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 import psutil
 
+ROOT = Path(__file__).parents[2]
+
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
     """One measured value; `goal` is the most that it may be, None where it is shown for information only."""
@@ -96,3 +98,14 @@ def show(title: str, figures: Sequence[Figure]) -> None:
 
 def _word(figure: Figure) -> str:
     return "" if figure.met is None else "yes" if figure.met else "no"
+
+
+def conclude(report: Path, figures: Sequence[Figure], loads: str) -> None:
+    """The last lines of a benchmark: on what it ran, how many goals are missed, and where its figures are."""
+    about = machine()
+    on = f"{about['cpu']}, {about['cores']} cores, {about['memory_gib']} GiB, {about['python']}, {about['os']}"
+    print(f"{on}; {loads}")
+    missed = [figure.name for figure in figures if figure.met is False]
+    if missed:
+        print(f"{len(missed)} of {sum(f.goal is not None for f in figures)} goals missed")
+    print(f"figures: {report.relative_to(ROOT)}")

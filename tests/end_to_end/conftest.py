@@ -1,4 +1,5 @@
-"""What end-to-end tests share beside the local cloud: a stage for stories that are played at the same time."""
+"""What end-to-end tests share beside the local cloud: a stage for stories that are played at the same time, and one
+market for each file that asks its questions of the market itself."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.end_to_end.failover_support import Stage
+from tests.end_to_end.market_network_support import Plane
+from tests.end_to_end.market_support import Rig, market
 
 
 @pytest.fixture(scope="session")
@@ -14,5 +17,31 @@ def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """Plays every story that a test of this session asks for."""
     specs = [item.callspec for item in request.session.items if hasattr(item, "callspec")]
     made = Stage(tmp_path_factory.mktemp("stage"), [spec.params["story"] for spec in specs if "story" in spec.params])
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def running_market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """A market of this file's own."""
+    with market(tmp_path_factory.mktemp("market")) as running:
+        yield running
+
+
+@pytest.fixture
+def rig(running_market: Rig) -> Iterator[Rig]:
+    """The market, with no fault or limit waiting, and no instance before or after."""
+    yield running_market
+    running_market.http.delete("/_market/faults")
+    running_market.http.post("/_market/limits", json={})
+    running_market.http.post("/_market/credit", json={"credit_usd": 100.0})
+    for row in running_market.http.get("/api/v1/instances/").json()["instances"]:
+        running_market.http.delete(f"/api/v0/instances/{row['id']}/")
+
+
+@pytest.fixture
+def plane() -> Iterator[Plane]:
+    """A control plane that only counts the heartbeats that it gets."""
+    made = Plane()
     yield made
     made.close()

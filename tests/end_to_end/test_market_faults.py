@@ -7,7 +7,6 @@ import concurrent.futures
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import asyncssh
@@ -15,24 +14,7 @@ import httpx
 import pytest
 
 from dumont.local.market.limits import LEAST_SECONDS
-from tests.end_to_end.market_support import BODY, Rig, market, processes_of, wait_for
-
-
-@pytest.fixture(scope="module")
-def running_market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    with market(tmp_path_factory.mktemp("market")) as running:
-        yield running
-
-
-@pytest.fixture
-def rig(running_market: Rig) -> Iterator[Rig]:
-    """The market, with no fault waiting and no instance before or after."""
-    yield running_market
-    running_market.http.delete("/_market/faults")
-    running_market.http.post("/_market/limits", json={})
-    running_market.http.post("/_market/credit", json={"credit_usd": 100.0})
-    for row in running_market.http.get("/api/v1/instances/").json()["instances"]:
-        running_market.http.delete(f"/api/v0/instances/{row['id']}/")
+from tests.end_to_end.market_support import BODY, Rig, processes_of, wait_for
 
 
 def create(rig: Rig, **body: Any) -> httpx.Response:

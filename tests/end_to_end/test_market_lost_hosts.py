@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import psutil
 import pytest
 
@@ -18,29 +16,7 @@ from tests.end_to_end.market_network_support import (
     says_its_name,
     status,
 )
-from tests.end_to_end.market_support import Rig, market, processes_of, wait_for
-
-
-@pytest.fixture(scope="module")
-def running_market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    with market(tmp_path_factory.mktemp("market")) as running:
-        yield running
-
-
-@pytest.fixture
-def rig(running_market: Rig) -> Iterator[Rig]:
-    """The market, with no fault waiting and no instance before or after."""
-    yield running_market
-    running_market.http.delete("/_market/faults")
-    for row in running_market.http.get("/api/v1/instances/").json()["instances"]:
-        running_market.http.delete(f"/api/v0/instances/{row['id']}/")
-
-
-@pytest.fixture
-def plane() -> Iterator[Plane]:
-    made = Plane()
-    yield made
-    made.close()
+from tests.end_to_end.market_support import Rig, processes_of, wait_for
 
 
 def test_an_offline_host_runs_on_unseen_and_comes_back_as_it_was(rig: Rig, plane: Plane) -> None:
