@@ -38,14 +38,7 @@ def a_host_whose_network_is_cut_for_ever(cloud: Cloud) -> None:
 
 
 def a_host_that_was_outbid_is_resumed_with_its_disk(cloud: Cloud) -> None:
-    trainer = Trainer(cloud, "outbid")
-    trainer.save()
-    newer = trainer.work("newer than the snapshot")
-    stopped = trainer.befall("bid_lost")
-    trainer.moved(2)
-    assert trainer.view()["instance_id"] == stopped
-    trainer.is_well(newer, timeline=RESUMED)
-    trainer.pays()
+    _is_resumed_with_its_disk(cloud, "outbid", fault="bid_lost")
 
 
 def an_outbid_host_that_is_not_to_be_had_again(cloud: Cloud) -> None:
@@ -61,12 +54,16 @@ def an_outbid_host_that_is_not_to_be_had_again(cloud: Cloud) -> None:
 
 
 def a_container_that_exited_is_started_again_with_its_disk(cloud: Cloud) -> None:
-    trainer = Trainer(cloud, "exited")
+    _is_resumed_with_its_disk(cloud, "exited", fault="dies")
+
+
+def _is_resumed_with_its_disk(cloud: Cloud, name: str, *, fault: str) -> None:
+    trainer = Trainer(cloud, name)
     trainer.save()
     newer = trainer.work("newer than the snapshot")
-    exited = trainer.befall("dies")
+    stopped = trainer.befall(fault)
     trainer.moved(2)
-    assert trainer.view()["instance_id"] == exited
+    assert trainer.view()["instance_id"] == stopped
     trainer.is_well(newer, timeline=RESUMED)
     trainer.pays()
 

@@ -52,6 +52,7 @@ class Invariants:
         live = [i for i in world.market.live(world.hub.now) if (i.label or "").startswith(label_prefix(DEPLOYMENT))]
         self._lost_workspaces(live)
         if not live and not self._unowned_since:
+            self._over_budget_since.clear()  # nothing lives: whatever is rented next has its own time
             self._next_check = world.hub.now + 5.0
             return
         books = {i.id: i for i in world.store.quiet.find(Instance, ALL)}

@@ -6,21 +6,22 @@ from dataclasses import replace as with_ports
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from dumont.adapters.memory_store import MemoryStore
+from dumont.domain import accounts, costs, ledger
 from dumont.domain import budgets as domain
-from dumont.domain import ledger
 from dumont.domain.budgets import ALL, Budget, BudgetAction, Credit, Spent
 from dumont.domain.errors import BudgetReached, Conflict, InvalidInput, Unknown
+from dumont.domain.ledger import LedgerEntry
 from dumont.domain.records import Instance, InstanceState, Machine, MachineSpec, MachineState, Operation, OperationKind
 from dumont.edge.money import BudgetRequest
 from dumont.operations import budget_settings, budgets, provision
 from dumont.ports import Ports, Query
 from tests.unit.rest_support import ManualClock, make_ports
-from tests.unit.test_meter import START, rental
+from tests.unit.test_meter import LIVES, START, Life, gone, live, rental
 
 SPEC = MachineSpec(gpu="RTX 4090")
 
@@ -104,6 +105,46 @@ def test_what_is_entered_of_an_open_instance_is_not_counted_twice() -> None:
     entered = ledger.entries(replace(instance, gone_at=now), now)
     budget = Budget(id=ALL, usd_total=1.0, since=START)
     assert domain.spent(budget, [instance], entered, now) == domain.spent(budget, [instance], [], now)
+
+
+@settings(max_examples=200, deadline=None)
+@given(LIVES)
+def test_what_a_budget_counts_does_not_fall_when_an_instance_goes(life: Life) -> None:
+    """Losers that nobody saw run were counted while they were open, and forgotten when they had gone."""
+    last, after, now = before_and_after(life)
+    budget = Budget(id=ALL, usd_total=1.0, since=START)
+    while_open = domain.spent(budget, [last], [], now).usd["total"]
+    entries = written_of(after, now)
+    once_gone = domain.spent(budget, [], entries, now).usd["total"]
+    unseen_disk_usd = costs.accrued(last, now).storage_usd - costs.accrued(after, now).storage_usd
+    assert once_gone >= while_open - unseen_disk_usd - costs.LEAST_MARGIN_USD - 1e-5
+    assert accounts.total(entries, from_time=START, to_time=now + 1).usd == pytest.approx(
+        costs.accrued(after, now).total_usd, abs=1e-6 * (len(entries) + 1)
+    ), "no sum of the ledger knows of the margin"
+
+
+def test_a_bill_that_is_known_ends_the_doubt_about_what_nobody_saw() -> None:
+    loser = gone(rental(booted_at=None, seen_booting_at=START + 1, releasing_at=START + 20), START + 60)
+    now = START + 60
+    entries = written_of(loser, now)
+    billed = replace(entries[0], id="label.gpu.bill.0", kind="gpu", source="billed", amount_micro_usd=1000)
+    budget = Budget(id=ALL, usd_per_hour=1.0)
+    doubted, known = (domain.spent(budget, [], some, now).usd["hour"] for some in (entries, [*entries, billed]))
+    assert doubted == pytest.approx(59 * 0.36 / 3600 + costs.accrued(loser, now).storage_usd, abs=1e-5)
+    assert known == pytest.approx(0.001 + costs.accrued(loser, now).storage_usd, abs=1e-5)
+
+
+def before_and_after(life: Life) -> tuple[Instance, Instance, float]:
+    """An instance just before it is known to be gone and after that, and when that was: its last look a minute ago."""
+    _, _, _, versions = live(life)
+    now = (versions[-1].gone_at or 0.0) + 60.0
+    return versions[-2], gone(versions[-2], now), now
+
+
+def written_of(instance: Instance, now: float) -> list[LedgerEntry]:
+    """What the ledger has of an instance that is gone."""
+    margin = costs.margin_entry(instance, now)
+    return [*ledger.entries(instance, now), *([margin] if margin is not None else [])]
 
 
 def test_the_first_wish_of_a_fresh_deployment_leaves_the_default_cap(rig: Rig) -> None:

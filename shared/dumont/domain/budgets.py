@@ -115,6 +115,7 @@ def spent(budget: Budget, open_instances: Sequence[Instance], entries: Sequence[
     for window in budget.limits:
         start = starts_at(budget, window, now)
         over = accounts.total(entered, from_time=start, to_time=now + 1.0).usd
+        over += costs.margins_usd(entered, from_time=start)
         usd[window] = over + costs.total_at_most_usd(open_instances, now, from_time=start)
     return Spent(usd=usd, usd_per_hour=costs.rate_usd_per_hour(open_instances))
 

@@ -8,11 +8,12 @@ import msgspec
 from msgspec.structs import replace
 
 from dumont.domain import meter
-from dumont.domain.ledger import MICRO, LedgerEntry, entries, entries_between
+from dumont.domain.ledger import MICRO, Kind, LedgerEntry, day_of, entries, entries_between, micro_usd
 from dumont.domain.records import Instance, InstanceState
 from dumont.domain.turns import Billed
 
 SECONDS_PER_HOUR = 3600.0
+LEAST_MARGIN_USD = 0.0001
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +74,42 @@ def _at_most_usd(instance: Instance, now: float, from_time: float) -> float:
     gpu_seconds = meter.gpu_seconds_at_most(instance, from_time, now)
     gpu_usd = gpu_seconds * instance.offer.gpu_usd_per_hour / SECONDS_PER_HOUR
     return accrued(instance, now, from_time=from_time).storage_usd + gpu_usd
+
+
+def margin_entry(instance: Instance, now: float) -> LedgerEntry | None:
+    """Of one that is gone: what it can have cost beyond what its entries say, as an entry that adds nothing to any sum;
+    None where that is next to nothing.
+
+    A budget that counted an instance at the most while it was open, and forgot that when it was gone, would fall as
+    its losers go, and admit what the bill has no room for (invariant 8).
+    """
+    margin_usd = total_at_most_usd([instance], now) - accrued(instance, now).total_usd
+    if margin_usd < LEAST_MARGIN_USD:
+        return None
+    return LedgerEntry(
+        id=f"{instance.id}.margin.{len(meter.turns(instance))}",  # one that came back and went again has another
+        machine=instance.machine,
+        instance_id=instance.id,
+        operation_id=instance.rented_by,
+        provider=instance.provider,
+        gpu=instance.offer.gpu,
+        gpu_count=instance.offer.gpu_count,
+        kind=Kind.GPU.value,
+        amount_micro_usd=0,
+        margin_micro_usd=micro_usd(margin_usd),
+        usd_per_hour=instance.offer.gpu_usd_per_hour,
+        from_time=now,
+        to_time=now,
+        day=day_of(now),
+        written_at=now,
+        note="at most so much more, of what nobody saw",
+    )
+
+
+def margins_usd(entries: Sequence[LedgerEntry], *, from_time: float) -> float:
+    """What those that went since then can have cost beyond their entries, but for those whose bill is known."""
+    known = {e.instance_id for e in entries if e.source == "billed"}
+    return sum(e.margin_micro_usd for e in entries if e.from_time >= from_time and e.instance_id not in known) / MICRO
 
 
 def entered_usd(instance: Instance) -> float:

@@ -54,6 +54,8 @@ class LedgerEntry(Record, frozen=True, kw_only=True):
     source: Literal["metered", "estimated", "billed"] = "metered"
     """Metered by its state and the time; estimated from readings; or a difference to the provider's own bill."""
     amount_micro_usd: int
+    margin_micro_usd: int = 0
+    """By how much more it can have been, of what nobody saw: budgets alone count it, until the bill itself is known."""
     usd_per_hour: float
     quantity_gb: float = 0.0
     usd_per_gb: float = 0.0

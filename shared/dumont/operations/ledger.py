@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from dumont.domain import meter
+from dumont.domain import costs, meter
 from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.ledger import entries, entries_between, traffic_entries
 from dumont.domain.records import Instance, InstanceState
@@ -17,6 +17,8 @@ def put(tx: Transaction, before: Instance | None, after: Instance, now: float) -
     if after.state is InstanceState.GONE and (before is None or before.state is not InstanceState.GONE):
         after = _last_words(tx, after, now)
         due = entries(after, now)  # all of them once more: nothing of it is looked at after this
+        margin = costs.margin_entry(after, now)
+        due += [margin] if margin is not None else []
     for entry in due:
         tx.create(entry)
     tx.put(after)
