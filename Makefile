@@ -53,8 +53,8 @@ lock: $(DEV) ## requirements/ from pyproject.toml; make lock UPGRADE=1 takes the
 cloudbuild: $(DEV) ## cloudbuild.yaml from functions/*/function.toml
 	$(BIN)/python -m dumont.build.cloudbuild
 
-simulate: $(DEV) ## random lives of machines, with faults; SIMULATION_SEEDS=10000 make simulate runs more of them
-	$(BIN)/python -m pytest tests/simulation $(ARGS)
+simulate: $(DEV) ## random lives of machines, with faults; make simulate SEEDS=10000 runs more of them
+	$(if $(SEEDS),SIMULATION_SEEDS=$(SEEDS)) $(BIN)/python -m pytest -n 2 tests/simulation/test_histories.py $(ARGS)
 
 bench-main: $(DEV) ## measure what the functions take
 	$(BIN)/python -m tests.benchmarks.bench_main $(ARGS)

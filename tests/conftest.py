@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def _host_of(emulator: FirestoreEmulator | PubSubEmulator) -> Iterator[str]:
                 pytest.fail(f"DUMONT_REQUIRE_ALL=1, and: {reason}", pytrace=False)
             pytest.skip(str(reason))
         yield emulator.host
+
+
+def pytest_configure() -> None:
+    """A shell that starts us in the background has SIGINT ignored, and so would be all that the tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 WHOLE_FILES = ("contract", "end_to_end")

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from pathlib import Path
 
 import pytest
 
+import dumont
 from tests.simulation.history import run
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "260"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "500"))
 
 
 def _first_seed() -> int:
-    """As asked for; else one that is fixed, so that what fails in one place fails in all. FOUND.md names the seeds that
-    still break: fresh ones come back to every run when those are mended."""
-    return int(os.environ.get("SIMULATION_FIRST_SEED", "31596146"))
+    """As asked for; else drawn from the code itself: each change meets fresh seeds, and each run of a version the same,
+    so that what fails in one place fails in all."""
+    asked = os.environ.get("SIMULATION_FIRST_SEED")
+    if asked:
+        return int(asked)
+    digest = hashlib.sha256()
+    for folder in (Path(dumont.__file__).parent, Path(__file__).parent):
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(file.read_bytes())
+    return int(digest.hexdigest()[:7], 16)
 
 
 FIRST_SEED = _first_seed()
 BATCH = 20
 
 
-ONCE_BROKEN = (5298, 5347, 1006, 1037, 3200, 196249370, 1011, 20016, 20041, 3231, 3256)
+ONCE_BROKEN = (5298, 5347, 1006, 1037, 3200, 196249370, 1011, 20016, 20041, 3231, 3256, 1128, 31596101, 31596144)
 """Seeds that found something (FOUND.md): they run for ever."""
 
 
