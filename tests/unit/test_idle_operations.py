@@ -10,12 +10,13 @@ from dumont.adapters.memory_store import MemoryStore
 from dumont.agent.tokens import AgentIdentity
 from dumont.domain.errors import Conflict, Unknown
 from dumont.domain.heartbeats import Heartbeat, Readings, Report
+from dumont.domain.hibernation import BY_BUDGET, PAUSE
 from dumont.domain.idle_history import IdleHistory, bin_of
 from dumont.domain.offers import Offer
 from dumont.domain.records import Instance, InstanceState, Machine, MachineSpec, MachineState
 from dumont.domain.tiers import Tier
 from dumont.edge import idle_views
-from dumont.operations import heartbeats, idle
+from dumont.operations import heartbeats, hibernate, idle, wake
 from dumont.ports import Ports
 from tests.idle_traces import QUIET, having
 from tests.unit.rest_support import ManualClock, make_ports
@@ -176,3 +177,26 @@ def test_of_a_machine_that_sleeps_it_is_told_when_it_deepens() -> None:
     assert seen.choice is not None
     assert seen.choice.tier is Tier.PAUSE
     assert seen.choice.next_tier is Tier.HIBERNATE
+
+
+def sleep_and_wake(requested_by: str) -> IdleHistory | None:
+    """What a machine learns that has rested for ten minutes, then sleeps for an hour, and is woken."""
+    host = Host()
+    host.rest(605)
+    hibernate.request(host.ports, "trainer", tier=PAUSE, requested_by=requested_by)
+    host.clock.sleep(3600)
+    host.put(state=MachineState.HIBERNATED, instance_id=None, operation_id=None, slept_at=host.clock.now() - 3590)
+    wake.request(host.ports, "trainer", requested_by="gateway")
+    wake.request(host.ports, "trainer", requested_by="gateway")
+    return host.store.get(IdleHistory, "trainer")
+
+
+def test_a_wake_teaches_how_long_it_was_not_used_the_time_before_it_slept_included() -> None:
+    learned = sleep_and_wake("idleness")
+    assert learned is not None
+    assert learned.stretches == 1, "two wakes at once are one"
+    assert learned.weights[bin_of(4200.0)] == 1.0
+
+
+def test_a_sleep_for_want_of_money_teaches_nothing() -> None:
+    assert sleep_and_wake(BY_BUDGET) is None

@@ -27,6 +27,8 @@ machine is awake again, and its silence is looked into."""
 PAUSE_SECONDS = 120.0
 """How long a provider may take to stop an instance before it is released instead: the snapshot has all that it has."""
 PAUSE, HIBERNATE = "pause", "hibernate"
+BY_BUDGET = "budget"
+"""Who asks where a budget is spent: then a machine sleeps that may be in the middle of its work."""
 
 
 def decide(op: Operation, machine: Machine | None, instances: Sequence[Instance], now: float) -> Action:

@@ -83,6 +83,8 @@ class Machine(Record, frozen=True, kw_only=True):
     paused_instance_id: str | None = None
     """Of a machine that sleeps: the stopped instance whose disk is kept, to be started again."""
     slept_at: float | None = None
+    unused_since: float | None = None
+    """Of one that sleeps: since when nothing has used it; None where it was put to sleep in the middle of its work."""
     timetable_at: float = 0.0
     """Up to when its timetable was honoured."""
     keep_until: float = 0.0

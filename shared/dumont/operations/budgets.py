@@ -12,7 +12,7 @@ from dumont.domain import budgets as domain
 from dumont.domain import costs
 from dumont.domain.budgets import ALL, Budget, BudgetAction, Verdict, budget_id
 from dumont.domain.errors import BudgetReached, Conflict, Unknown
-from dumont.domain.hibernation import HIBERNATE
+from dumont.domain.hibernation import BY_BUDGET, HIBERNATE
 from dumont.domain.ledger import Kind, LedgerEntry
 from dumont.domain.names import shard_of
 from dumont.domain.records import Instance, Machine, MachineState
@@ -22,7 +22,6 @@ from dumont.ports import Ports, Transaction
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 5.0
-BY = "budget"
 _SPENDS = (MachineState.RUNNING, MachineState.FAILING_OVER, MachineState.HIBERNATING, MachineState.WAKING)
 _NOTHING_TO_LOSE = (MachineState.REQUESTED, MachineState.PROVISIONING)
 
@@ -42,10 +41,10 @@ def enforce_cap(ports: Ports, machine: Machine, now: float) -> float | None:
     spent_usd = costs.total_at_most_usd(instances, now) + traffic_usd
     if spent_usd >= cap_usd * domain.FULL and machine.state in _SPENDS:
         log.error("budget reached", extra={"machine": machine.id, "spent_usd": spent_usd, "budget_usd": cap_usd})
-        _try(machine.id, lambda: destroy.request(ports, machine.id, discard=True, requested_by=BY))
+        _try(machine.id, lambda: destroy.request(ports, machine.id, discard=True, requested_by=BY_BUDGET))
     elif spent_usd >= cap_usd * domain.FULL and machine.paused_instance_id is not None:
         # Its disk alone bills, and what is on it is saved.
-        _try(machine.id, lambda: hibernate.request(ports, machine.id, tier=HIBERNATE, requested_by=BY))
+        _try(machine.id, lambda: hibernate.request(ports, machine.id, tier=HIBERNATE, requested_by=BY_BUDGET))
     return costs.budget_deadline(instances, cap_usd - traffic_usd, now)
 
 
@@ -130,14 +129,17 @@ def _act(ports: Ports, budget: Budget, name: str) -> None:
         return
     if machine.state in _NOTHING_TO_LOSE or (budget.action is BudgetAction.DESTROY and machine.state in _SPENDS):
         # One that never ran has nothing in it: to give it up loses nothing.
-        _try(name, lambda: destroy.request(ports, name, discard=True, requested_by=BY))
+        _try(name, lambda: destroy.request(ports, name, discard=True, requested_by=BY_BUDGET))
     elif budget.action is BudgetAction.HIBERNATE:
         sleeps_on_disk = machine.state is MachineState.HIBERNATED and machine.paused_instance_id is not None
         if machine.state is MachineState.RUNNING or sleeps_on_disk:
-            _try(name, lambda: hibernate.request(ports, name, tier=HIBERNATE, requested_by=BY))
+            _try(name, lambda: hibernate.request(ports, name, tier=HIBERNATE, requested_by=BY_BUDGET))
     elif machine.state in (MachineState.RUNNING, MachineState.HIBERNATED):
         discard = budget.action is BudgetAction.DESTROY
-        _try(name, lambda: destroy.request(ports, name, discard=discard, snapshot_first=not discard, requested_by=BY))
+        _try(
+            name,
+            lambda: destroy.request(ports, name, discard=discard, snapshot_first=not discard, requested_by=BY_BUDGET),
+        )
 
 
 def _try(name: str, act: Callable[[], object]) -> None:

@@ -108,7 +108,14 @@ def request(ports: Ports, name: str, *, tier: str, requested_by: str, request_id
                 hint=f"see what becomes of it: dumont events {name}",
             )
         check_transition(machine.state, MachineState.HIBERNATING)
-        tx.put(replace(machine, state=MachineState.HIBERNATING, operation_id=op.id, updated_at=now))
+        # Its workload stops, and its heartbeats prove no idleness from here on: what they had proven is kept.
+        proven = beat.activity.proven_idle_seconds if beat is not None and beat.activity is not None else 0.0
+        unused_since = None if requested_by == hibernation.BY_BUDGET else now - proven
+        tx.put(
+            replace(
+                machine, state=MachineState.HIBERNATING, operation_id=op.id, unused_since=unused_since, updated_at=now
+            )
+        )
         tx.put(op)
         return op
 

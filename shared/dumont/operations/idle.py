@@ -88,7 +88,7 @@ def tier_choice(ports: Ports, machine: Machine, activity: Activity | None, now: 
     idle_seconds = activity.proven_idle_seconds if activity is not None else 0.0
     if machine.state in _ASLEEP:
         current = Tier.PAUSE if machine.paused_instance_id is not None else Tier.HIBERNATE
-        idle_seconds = max(0.0, now - (machine.slept_at or now))
+        idle_seconds = max(0.0, now - (machine.unused_since or machine.slept_at or now))
     return choose(
         tariff,
         ports.store.get(IdleHistory, machine.id),

@@ -45,7 +45,7 @@ def _deepen(ports: Ports, machine: Machine, now: float) -> float:
     if choice is not None and choice.tier is Tier.HIBERNATE:
         _sleep(ports, machine, Tier.HIBERNATE, "idleness")
         return now + AGAIN_SECONDS
-    return _next(choice, machine.slept_at or now, now)
+    return _next(choice, machine.unused_since or machine.slept_at or now, now)
 
 
 def _next(choice: Choice | None, idle_since: float, now: float) -> float:

@@ -14,6 +14,7 @@ from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.records import Machine, Operation, Schedule
 from dumont.operations import budget_settings, budgets, failover, object_costs, policies, sleeping, spares
 from dumont.operations.reap import reap
+from dumont.operations.reconcile import reconcile
 from dumont.operations.rest import rest
 from dumont.operations.runner import publish
 from dumont.ports import Ports, Transaction
@@ -24,6 +25,10 @@ REDELIVER_SECONDS = 5.0
 """A due operation is published again after this, if nobody claimed it."""
 REAP_EVERY_SECONDS = 60.0
 REAPER = "reaper"
+RECONCILER = "reconciler"
+RECONCILE_EVERY_SECONDS = 6 * 3600.0
+RECONCILE_BACK_SECONDS = 3 * 86_400.0
+"""A bill may lag: what it lacked at one look it has at the next ones."""
 SWEEPER = "sweeper"
 SWEEPER_LEASE_SECONDS = 90.0
 TAKE_OVER_SECONDS = 12.0
@@ -54,7 +59,7 @@ def sweep(ports: Ports, *, listening_since: float = 0.0) -> Swept:
         looked_at += _look_at(ports, machine.id)
     for budget in ports.store.find(Budget, queries.due(now)):
         looked_at += budgets.look_at(ports, budget.id)
-    reaped = _slow_look(ports) if _reaper_is_due(ports, now) else 0
+    reaped = _slow_look(ports) if _is_due(ports, REAPER, REAP_EVERY_SECONDS, now) else 0
     return Swept(operations=woken, suspects=suspects, budgets=looked_at, reaped=reaped)
 
 
@@ -154,21 +159,26 @@ def _earliest(*moments: float | None) -> float | None:
 
 
 def _slow_look(ports: Ports) -> int:
-    """Once a minute: strays at providers, what their lists say for the meter, the day's costs of the object store."""
+    """Once a minute: strays at providers, what their lists say for the meter, the day's costs of the object store; and
+    a few times a day the providers' own bills."""
     reaped = len([op for op in reap(ports) if op])
     budget_settings.watch_credit(ports)
     object_costs.enter_yesterday(ports)
+    now = ports.clock.now()
+    if _is_due(ports, RECONCILER, RECONCILE_EVERY_SECONDS, now):
+        reconcile(ports, from_time=now - RECONCILE_BACK_SECONDS, to_time=now, enter=True)
     return reaped
 
 
-def _reaper_is_due(ports: Ports, now: float) -> bool:
-    known = ports.store.get(Schedule, REAPER)
-    if known is not None and now < known.last_run_at + REAP_EVERY_SECONDS:
+def _is_due(ports: Ports, identifier: str, every_seconds: float, now: float) -> bool:
+    """Whether what is done each so many seconds is to be done now, by us: its time is taken note of."""
+    known = ports.store.get(Schedule, identifier)
+    if known is not None and now < known.last_run_at + every_seconds:
         return False
 
     def work(tx: Transaction) -> bool:
-        schedule = tx.get(Schedule, REAPER) or Schedule(id=REAPER)
-        if now < schedule.last_run_at + REAP_EVERY_SECONDS:
+        schedule = tx.get(Schedule, identifier) or Schedule(id=identifier)
+        if now < schedule.last_run_at + every_seconds:
             return False
         tx.put(replace(schedule, last_run_at=now))
         return True

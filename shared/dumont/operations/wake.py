@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from dumont.domain import failover as domain
 from dumont.domain import provisioning
 from dumont.domain.errors import Conflict, Unknown
+from dumont.domain.idle_history import IdleHistory, learn
 from dumont.domain.names import check_machine_name
 from dumont.domain.records import Instance, Machine, MachineState, Operation, OperationKind
 from dumont.domain.snapshots import Snapshot
@@ -59,10 +60,13 @@ def request(ports: Ports, name: str, *, requested_by: str, request_id: str = "")
             unrestorable=snapshot is None,
         )
         paused = tx.get(Instance, machine.paused_instance_id or "")
+        history = _learned(tx, machine, now)
         if paused is not None and paused.open:
             # A heartbeat that was late may have come after it was stopped: it is no sign of life.
             asleep = replace(paused, operation_id=op.id, next_check_at=now, problem=domain.PAUSED, returned_at=None)
             tx.put(asleep)
+        if history is not None:
+            tx.put(history)
         check_transition(machine.state, MachineState.WAKING)
         tx.put(
             replace(
@@ -84,6 +88,14 @@ def request(ports: Ports, name: str, *, requested_by: str, request_id: str = "")
             wake_if_possible(ports, ports.make_schedule())
         publish(ports, op)
     return op
+
+
+def _learned(tx: Transaction, machine: Machine, now: float) -> IdleHistory | None:
+    """A wake ends the longest stretches of idleness: those of a machine that slept. Without them its history would hold
+    only the stretches that were too short to sleep, and no sleep would ever seem worth its wake."""
+    if machine.unused_since is None:
+        return None
+    return learn(tx.get(IdleHistory, machine.id), machine.id, seconds=now - machine.unused_since, now=now)
 
 
 WORKFLOW = Workflow(decide=domain.decide, perform=failover.perform)
