@@ -152,6 +152,9 @@ def test_a_keep_alive_is_ended_by_word_too() -> None:
     seen = idle.look(host.ports, "trainer")
     assert seen.verdict is not None
     assert seen.verdict.idle
+    machine = host.store.get(Machine, "trainer")
+    assert machine is not None
+    assert machine.deadline == host.clock.now(), "the sweep looks at once, not when the keep-alive would have ended"
 
 
 def test_what_sleeps_or_is_gone_cannot_be_kept_awake() -> None:

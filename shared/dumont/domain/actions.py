@@ -131,9 +131,11 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 class TakeBack(msgspec.Struct, frozen=True):
-    """A lost host has come back before its replacement served: let it serve again."""
+    """A lost host has come back before its replacement served: let it serve again. `problem`: why a move that was asked
+    for ends so."""
 
     instance_id: str
+    problem: Problem | None = None
 
 
 class Dismiss(msgspec.Struct, frozen=True):

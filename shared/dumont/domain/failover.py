@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from dumont.domain import detection, provisioning
+from dumont.domain import detection, moving, provisioning
 from dumont.domain.actions import (
     Abandon,
     Action,
@@ -28,19 +28,21 @@ from dumont.domain.actions import (
     Wait,
 )
 from dumont.domain.detection import Verdict
+from dumont.domain.moving import CONFIRM as CONFIRM
+from dumont.domain.moving import is_fenced as is_fenced
+from dumont.domain.moving import is_suspect as is_suspect
+from dumont.domain.reaping import held_by
 from dumont.domain.records import (
     Instance,
     InstanceState,
     Machine,
     MachineSpec,
-    MachineState,
     Operation,
     OperationKind,
     Problem,
 )
 from dumont.domain.tending import clear
 
-CONFIRM = "start"
 NEVER = 1e12
 """`serve_not_before` of a machine whose old host never stops by itself."""
 RESUME, WARM, COLD, HOLD = "resume", "warm", "cold", "hold"
@@ -67,10 +69,13 @@ SAFE = "Its last verified snapshot, and whatever its host still has, are kept."
 
 def decide(op: Operation, machine: Machine | None, instances: Sequence[Instance], now: float) -> Action:
     """The next action. `instances` are those that this operation answers for: none before the fence."""
+    if op.forced and not is_fenced(op):
+        return moving.decide(op, machine, now)
     if op.phase == CONFIRM:
         return _confirm(op, machine, now)
     if op.phase == provisioning.RELEASE:
-        return clear([i for i in instances if machine is None or i.id != machine.instance_id], now)
+        held = held_by(machine) if machine is not None else frozenset()
+        return clear([i for i in instances if i.id not in held], now)
     if machine is None or machine.operation_id != op.id or machine.epoch != op.epoch:
         return Abandon()
     if op.phase == provisioning.GIVE_UP:
@@ -112,8 +117,6 @@ def _confirm(op: Operation, machine: Machine | None, now: float) -> Action:
         return Finish()
     if not is_suspect(op, machine) or machine is None:
         return Abandon()
-    if op.forced:
-        return Fence(f"{op.requested_by} wants it")
     if now < op.not_before:
         return Wait(op.not_before)
     finding = detection.judge(op.evidence, op.suspected_at)
@@ -124,16 +127,6 @@ def _confirm(op: Operation, machine: Machine | None, now: float) -> Action:
     if finding.verdict in (Verdict.UNSURE, Verdict.MASS):
         return _look_again(op, finding.again_seconds, now)
     return _may_move(op, machine.spec, finding.why, now)
-
-
-def is_suspect(op: Operation, machine: Machine | None) -> bool:
-    """Whether the machine still runs on the instance that this operation suspects."""
-    return (
-        machine is not None
-        and machine.state is MachineState.RUNNING
-        and machine.epoch == op.epoch
-        and machine.instance_id == op.suspect_instance_id
-    )
 
 
 def _look_again(op: Operation, after_seconds: float, now: float) -> Action:
@@ -151,7 +144,7 @@ def _may_move(op: Operation, spec: MachineSpec, why: str, now: float) -> Action:
                 code="failover_off",
                 detail=f"it is dead ({why}), and its policy is not to move it",
                 safe=SAFE,
-                hint=f"move it by hand: dumont failover {op.machine}",
+                hint=f"move it by hand, with what its last snapshot has: dumont failover {op.machine} --discard",
             )
         )
     if detection.too_often(failovers_at, spec.max_failovers_per_day, now):
@@ -160,7 +153,7 @@ def _may_move(op: Operation, spec: MachineSpec, why: str, now: float) -> Action:
                 code="failover_limit",
                 detail=f"it is dead ({why}), and was moved {len(failovers_at)} times within a day already",
                 safe=SAFE,
-                hint=f"look why hosts fail it (dumont events {op.machine}), then: dumont failover {op.machine}",
+                hint=f"see why hosts fail it: dumont events {op.machine}; then dumont failover {op.machine} --discard",
             )
         )
     cool_at = detection.cooled_down_at(failovers_at, now)
@@ -206,7 +199,10 @@ def _bring_back(op: Operation, machine: Machine, instances: Sequence[Instance], 
             and any(provisioning.is_ready(op, i) for i in instances)
         ):
             return Dismiss(lost.id)
-    return _race(op, machine.spec, [i for i in instances if i.state is not InstanceState.LOST], now, strategy)
+    action = _race(op, machine.spec, [i for i in instances if i.state is not InstanceState.LOST], now, strategy)
+    if isinstance(action, GiveUp) and op.forced and lost is not None and _has_returned(lost):
+        return TakeBack(lost.id, action.problem)  # nowhere to move to: better where it was than nowhere
+    return action
 
 
 def _race(op: Operation, spec: MachineSpec, instances: Sequence[Instance], now: float, strategy: str) -> Action:
@@ -231,8 +227,12 @@ def is_taken_back(op: Operation, lost: Instance) -> bool:
     (it is then being released, and no decision of ours). Not where a user wanted to move, nor for ever."""
     # A heartbeat that was on its way when it was stopped is no return: its provider is asked first, at once. And what
     # we have just stopped ourselves may seem to run for a while, to itself and to its provider.
-    back = lost.returned_at is not None and lost.last_status != "stopped" and lost.problem != TOO_SLOW
-    return back and not op.forced and lost.taken_back < TAKEN_BACK_MOST
+    return _has_returned(lost) and not op.forced and lost.taken_back < TAKEN_BACK_MOST
+
+
+def _has_returned(lost: Instance) -> bool:
+    out = lost.state is not InstanceState.LOST or lost.last_status == "stopped" or lost.problem == TOO_SLOW
+    return lost.returned_at is not None and not out
 
 
 def choose(op: Operation, spec: MachineSpec, lost: Instance | None, now: float, spares: Sequence[Instance] = ()) -> str:

@@ -18,6 +18,7 @@ from dumont.domain.actions import (
     Wait,
     Win,
 )
+from dumont.domain.reaping import held_by
 from dumont.domain.records import (
     KEPT_DISK,
     Instance,
@@ -112,7 +113,8 @@ def _unsettled(instance: Instance) -> bool:
 def decide(op: Operation, machine: Machine | None, instances: Sequence[Instance], now: float) -> Action:
     """The next action. `instances` are those that this operation answers for, gone ones too."""
     if op.phase == RELEASE:
-        return clear([i for i in instances if machine is None or i.id != machine.instance_id], now)
+        held = held_by(machine) if machine is not None else frozenset()
+        return clear([i for i in instances if i.id not in held], now)
     if machine is None or machine.operation_id != op.id or machine.epoch != op.epoch:
         return Abandon()
     if op.phase == GIVE_UP:

@@ -205,11 +205,15 @@ RUNS = {CHECK: CHECKING, STARTING: RUNNING, COPY: COPYING}
 START_OF = {running: start for start, running in RUNS.items()}
 
 
+SAVES_FIRST = (OperationKind.DESTROY, OperationKind.HIBERNATE, OperationKind.FAILOVER)
+"""Operations that take a snapshot before they take the host away."""
+
+
 def engine_action(op: Operation) -> str:
     """What the engine on the host does for the operation in its present phase."""
     if op.phase in (CHECK, CHECKING):
         return "status"
-    return "snapshot" if op.kind in (OperationKind.DESTROY, OperationKind.HIBERNATE) else op.kind.value
+    return "snapshot" if op.kind in SAVES_FIRST else op.kind.value
 
 
 def decide(op: Operation, machine: Machine | None, now: float) -> Action:

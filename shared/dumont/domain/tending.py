@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from dumont.domain import meter
-from dumont.domain.actions import Action, Finish, Release, Survey, Wait
+from dumont.domain.actions import Action, Dismiss, Finish, Release, Survey, Wait
 from dumont.domain.records import KEPT_DISK, Instance, InstanceState, MachineSpec, Problem
 from dumont.domain.statuses import InstanceStatus, ProviderInstance
 
@@ -49,11 +49,17 @@ def releasing_duty(instance: Instance, now: float) -> Action | None:
 
 
 def clear(instances: Sequence[Instance], now: float) -> Action:
-    """Release what is left; finish when the provider has said of each that it is gone (invariant 3)."""
+    """Release what is left; finish when the provider has said of each that it is gone (invariant 3).
+
+    One that was not let go yet came late, handed over by an operation that did not know that the race was over: it
+    would bill, and nobody would wait for it (invariant 2).
+    """
     left = [i for i in instances if i.state is not InstanceState.GONE]
     if not left:
         return Finish()
     for instance in left:
+        if instance.state is not InstanceState.RELEASING:
+            return Dismiss(instance.id)
         duty = releasing_duty(instance, now)
         if duty is not None:
             return duty

@@ -76,7 +76,8 @@ def incomplete(op: Operation, snapshot: Snapshot) -> Problem | None:
     """Why a destroy must not go on after the snapshot that it took: it lacks files. None if it is complete."""
     if not snapshot.missing:
         return None
-    again = f"hibernate {op.machine}" if op.kind is OperationKind.HIBERNATE else f"down {op.machine} --snapshot"
+    words = {OperationKind.HIBERNATE: f"hibernate {op.machine}", OperationKind.FAILOVER: f"failover {op.machine}"}
+    again = words.get(op.kind, f"down {op.machine} --snapshot")
     return Problem(
         code="snapshot_incomplete",
         detail=f"{snapshot.id} lacks files that could not be read whole: {_named(snapshot.missing)}"[:400],
@@ -86,6 +87,8 @@ def incomplete(op: Operation, snapshot: Snapshot) -> Problem | None:
 
 
 def _ways_on(op: Operation, what: str) -> str:
+    if op.kind is OperationKind.FAILOVER:
+        return f"dumont failover {op.machine} --discard moves it with what its last snapshot has"
     if op.kind is OperationKind.DESTROY:
         return f"dumont down {op.machine} --snapshot takes a snapshot first; with --discard: {what}"
     return f"take a snapshot first: dumont snapshot {op.machine}; or say --discard to {what}"

@@ -189,6 +189,7 @@ def take_back(invocation: Invocation, instances: Sequence[Instance], action: Tak
         routes.point(tx, running, now)
         step = Step(name="take back", started_at=lost.returned_at or now, ended_at=now, instance_id=back.id,
                     detail="its host came back before another served")  # fmt: skip
+        op = replace(op, problem=op.problem or action.problem)
         return replace(op, phase=provisioning.RELEASE, candidates=(), steps=(*op.steps, step))
 
     naming.follow(invocation.ports, invocation.apply(change).machine)

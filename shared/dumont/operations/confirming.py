@@ -101,7 +101,7 @@ def _failovers_at(ports: Ports, this: Operation, now: float) -> tuple[float, ...
         for op in history
         if op.kind is OperationKind.FAILOVER
         and op.id != this.id
-        and op.phase != failover.CONFIRM
+        and failover.is_fenced(op)
         and op.created_at > now - DAY_SECONDS
     )
 

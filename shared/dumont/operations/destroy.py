@@ -17,6 +17,7 @@ from dumont.domain.actions import (
     Abandon,
     Action,
     BeginDestroy,
+    Dismiss,
     Finish,
     GiveUp,
     InspectWorkspace,
@@ -144,6 +145,8 @@ def perform(
         case Survey():
             spec = machine.spec if machine is not None else MachineSpec()
             tend.survey(invocation, op.machine, spec, instances, action)
+        case Dismiss():
+            tend.dismiss(invocation, op, action)
         case Release():
             tend.release(invocation, by_id[action.instance_id], action)
         case Finish():

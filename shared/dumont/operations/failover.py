@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from dumont.domain import detection, failover, heartbeats, provisioning, tending
+from dumont.domain import moving as moving_rules
 from dumont.domain.actions import (
     Abandon,
     Action,
@@ -40,7 +41,7 @@ from dumont.domain.records import (
 )
 from dumont.domain.snapshots import Snapshot
 from dumont.domain.states import check_transition
-from dumont.operations import comebacks, confirming, provision, routes, spare_hosts, spares
+from dumont.operations import comebacks, confirming, engine_runs, moving, provision, routes, spare_hosts, spares, tend
 from dumont.operations.invocation import Invocation
 from dumont.operations.reputations import note
 from dumont.operations.restoring import last_restorable
@@ -54,6 +55,9 @@ SUSPECT_AGAIN_SECONDS = 60.0
 LEFT_AGAIN_SECONDS = 600.0
 """One that is dead and was left so is looked at anew after this: it may have come back."""
 FENCE_MARGIN_SECONDS = 3.0
+_GIVES_WAY_TO_A_MOVE = (OperationKind.SNAPSHOT, OperationKind.VERIFY, OperationKind.DIFF)
+"""A restore does not: a workspace that is half restored must not be saved, nor moved."""
+_GIVES_WAY_TO_A_WORD = (*_GIVES_WAY_TO_A_MOVE, OperationKind.RESTORE)
 _KEEPS_THE_MACHINE = (OperationKind.DESTROY, OperationKind.PROVISION, OperationKind.FAILOVER)
 
 
@@ -112,8 +116,11 @@ def suspect(ports: Ports, instance_id: str, *, listening_since: float = 0.0, not
 
 
 def request(ports: Ports, name: str, *, discard: bool, requested_by: str, request_id: str = "") -> Operation:
-    """Move a running machine by hand. One that waits for its old host, since nothing else has its files, goes on
-    without it if `discard` is said. Raises `Unknown`, or `Conflict` where there is nothing to move."""
+    """Move a running machine by hand: without `discard`, what its workspace holds is saved first (`domain.moving`).
+    One that waits for its old host, since nothing else has its files, goes on without it if `discard` is said.
+
+    Raises `Unknown`, or `Conflict` where there is nothing to move, or something else is under way.
+    """
     check_machine_name(name)
     operation_id = ports.ids.new("op")
 
@@ -129,13 +136,27 @@ def request(ports: Ports, name: str, *, discard: bool, requested_by: str, reques
             return stronger
         if machine.state is not MachineState.RUNNING or machine.instance_id is None:
             raise Conflict(f"{name} is {machine.state.value}, not running", code="not_running", field="name")
-        if held is not None and held.open and held.kind in _KEEPS_THE_MACHINE:
-            raise Conflict(f"{name} is in the middle of a {held.kind.value}", code="operation_under_way")
+        keeps = _GIVES_WAY_TO_A_WORD if discard else _GIVES_WAY_TO_A_MOVE
+        if held is not None and held.open and held.kind not in keeps:
+            raise Conflict(
+                f"{name} is in the middle of a {held.kind.value}",
+                code="operation_under_way",
+                hint=f"wait for it: dumont operation {held.id}",
+            )
         op = new_operation(
             operation_id, OperationKind.FAILOVER, name, machine.epoch, now,
             requested_by=requested_by, request_id=request_id,
         )  # fmt: skip
-        op = replace(op, suspect_instance_id=machine.instance_id, suspected_at=now, forced=True, discard=discard)
+        op = replace(
+            op,
+            suspect_instance_id=machine.instance_id,
+            suspected_at=now,
+            forced=True,
+            discard=discard,
+            snapshot_first=not discard,
+        )
+        if not moving_rules.may_lose(op, machine):
+            tx.put(replace(machine, operation_id=op.id, updated_at=now))  # a snapshot under way gives way to ours
         tx.put(op)
         return op
 
@@ -151,6 +172,9 @@ def perform(
     invocation: Invocation, op: Operation, machine: Machine | None, instances: Sequence[Instance], action: Action
 ) -> None:
     """Carry out one action of a failover; a race's are a provision's."""
+    if op.forced and not failover.is_fenced(op) and not isinstance(action, Fence):
+        moving.perform(invocation, op, machine, action)
+        return
     by_id = {i.id: i for i in instances}
     match action:
         case Confirm() if machine is not None:
@@ -158,7 +182,7 @@ def perform(
         case RestartAgent() if machine is not None:
             confirming.restart_agent(invocation, op, machine)
         case Fence() if machine is not None:
-            _fence(invocation, machine, action.why)
+            _fence(invocation, op, machine, action.why)
         case Try():
             _try(invocation, action.strategy, instances)
         case Look():
@@ -168,7 +192,7 @@ def perform(
         case Start():
             comebacks.start(invocation, by_id[action.instance_id])
         case Dismiss():
-            _dismiss(invocation, action)
+            tend.dismiss(invocation, op, action)
         case Stop():
             comebacks.stop(invocation, by_id[action.instance_id])
         case TakeBack():
@@ -210,13 +234,14 @@ def _end_unfenced(invocation: Invocation, op: Operation, machine: Machine | None
     invocation.apply(change)
 
 
-def _fence(invocation: Invocation, machine: Machine, why: str) -> None:
+def _fence(invocation: Invocation, before: Operation, machine: Machine, why: str) -> None:
     """Raise the epoch. From this commit on the old host is refused: its heartbeats, its workload, its storage prefix.
 
     A snapshot or a restore on the dead host gives way: it finds the machine another's, ends, and its key with it.
     """
     ports = invocation.ports
     held_id = machine.operation_id
+    engine_runs.end_keys(ports, before)
     found = last_restorable(ports, machine.id)
 
     def change(tx: Transaction, o: Operation, fresh: Machine | None) -> Operation:
@@ -224,8 +249,9 @@ def _fence(invocation: Invocation, machine: Machine, why: str) -> None:
         if fresh is None or not failover.is_suspect(o, fresh):
             return o
         held = tx.get(Operation, fresh.operation_id) if fresh.operation_id is not None else None
-        if held is not None and held.open and held.kind in _KEEPS_THE_MACHINE:
+        if held is not None and held.id != o.id and held.open and held.kind in _KEEPS_THE_MACHINE:
             return replace(o, not_before=now + 2.0)
+        engine_runs.give_up_taking(tx, o)  # --discard was said while it was being saved
         lost = tx.get(Instance, o.suspect_instance_id or "")
         beat = tx.get(Heartbeat, o.suspect_instance_id or "")
         snapshot = tx.get(Snapshot, found.id) if found is not None else None
@@ -262,17 +288,21 @@ def _fence(invocation: Invocation, machine: Machine, why: str) -> None:
             snapshot_id=snapshot.id if snapshot is not None and snapshot.restorable else None,
             serve_not_before=_serve_not_before(fresh, lost, beat, last.provider if last is not None else ""),
             tries=0,
+            rounds=0,
+            engine_run="",
+            store_key_id="",
+            problem=None,
             not_before=0.0,
             steps=(*o.steps, step),
         )
 
     fenced = invocation.apply(change)
-    if fenced.phase != failover.CONFIRM:
+    if failover.is_fenced(fenced):
         log.error("failover", extra={"machine": machine.id, "epoch": fenced.epoch, "why": why})
         # What worked on the machine or beside it gives way, or hands over what it has.
         for other_id in (held_id, machine.spare_operation_id):
             other = ports.store.get(Operation, other_id) if other_id is not None else None
-            if other is not None and other.open:
+            if other is not None and other.open and other.id != fenced.id:
                 publish(ports, other)
 
 
@@ -287,12 +317,6 @@ def _serve_not_before(machine: Machine, lost: Instance | None, beat: Heartbeat |
         return failover.NEVER
     # "gone" is no proof that it stopped: a provider strikes out an instance whose host it cannot reach.
     return beat.received_at + machine.spec.fence_after_seconds + FENCE_MARGIN_SECONDS
-
-
-def _dismiss(invocation: Invocation, action: Dismiss) -> None:
-    now = invocation.now()
-    problem = Problem(code="lost", detail="its machine moves on without it")
-    invocation.record({action.instance_id: lambda i: tending.dismiss(i, now, problem)})
 
 
 def _try(invocation: Invocation, strategy: str, instances: Sequence[Instance]) -> None:

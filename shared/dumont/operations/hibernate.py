@@ -14,6 +14,7 @@ from dumont.domain.actions import (
     Abandon,
     Action,
     AwaitStop,
+    Dismiss,
     FallAsleep,
     Finish,
     GiveUp,
@@ -174,6 +175,8 @@ def perform(
             _fall_asleep(invocation, op)
         case Survey() if machine is not None:
             tend.survey(invocation, op.machine, machine.spec, instances, action)
+        case Dismiss():
+            tend.dismiss(invocation, op, action)
         case Release():
             tend.release(invocation, by_id[action.instance_id], action)
         case Finish() | Abandon():

@@ -113,6 +113,8 @@ def keep(ports: Ports, name: str, *, seconds: float) -> Machine:
         now = ports.clock.now()
         # `updated_at` stays: it says when the machine's state changed, and nothing of that has.
         kept = replace(machine, keep_until=now + seconds if seconds > 0 else 0.0)
+        if kept.keep_until < machine.keep_until and machine.state is MachineState.RUNNING:
+            kept = replace(kept, deadline=now)  # the sweep had put its next look off until the end of the longer one
         tx.put(kept)
         return kept
 

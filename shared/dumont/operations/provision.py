@@ -12,6 +12,7 @@ from dumont.domain.actions import (
     Abandon,
     Action,
     AttachKeys,
+    Dismiss,
     Finish,
     GiveUp,
     Prove,
@@ -147,6 +148,8 @@ def perform(
             naming.follow(invocation.ports, machine.id)
         case Restore():
             restore(invocation, op, machine, by_id[action.instance_id])
+        case Dismiss():
+            tend.dismiss(invocation, op, action)
         case Release():
             tend.release(invocation, by_id[action.instance_id], action)
         case GiveUp():

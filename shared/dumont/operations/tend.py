@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from dumont.domain import meter, tending
-from dumont.domain.actions import AttachKeys, Release, Survey
+from dumont.domain.actions import AttachKeys, Dismiss, Release, Survey
 from dumont.domain.errors import NotFound, ProviderError, RateLimited
 from dumont.domain.names import label_prefix
-from dumont.domain.records import Instance, InstanceState, MachineSpec
+from dumont.domain.reaping import held_by
+from dumont.domain.records import Instance, InstanceState, Machine, MachineSpec, Operation, Problem
 from dumont.domain.statuses import InstanceStatus
 from dumont.operations.invocation import Fact, Invocation
-from dumont.ports import Provider, ProviderInstance
+from dumont.ports import Provider, ProviderInstance, Transaction
 
 log = logging.getLogger(__name__)
+
+LEFT = Problem(code="left_over", detail="its machine goes on without it")
 
 
 def postponed(error: ProviderError, now: float) -> Fact:
@@ -96,6 +99,19 @@ def attach_keys(invocation: Invocation, spec: MachineSpec, instance: Instance, a
     else:
         now = invocation.now()
         invocation.record({action.instance_id: lambda i: replace(i, keys_attached=True, tries=0, next_check_at=now)})
+
+
+def dismiss(invocation: Invocation, op: Operation, action: Dismiss) -> None:
+    """Let an instance go that is this operation's, and that no machine holds."""
+
+    def change(tx: Transaction, o: Operation, machine: Machine | None) -> Operation:
+        instance = tx.get(Instance, action.instance_id)
+        held = held_by(machine) if machine is not None else frozenset()
+        if instance is not None and instance.operation_id == op.id and instance.id not in held:
+            tx.put(tending.dismiss(instance, invocation.now(), LEFT))
+        return o
+
+    invocation.apply(change)
 
 
 def release(invocation: Invocation, instance: Instance, action: Release) -> None:

@@ -107,7 +107,7 @@ def _begin_copy(tx: Transaction, op: Operation, machine: Machine, snapshot_id: s
             operation_id=op.id,
             state=SnapshotState.TAKING,
             created_at=now,
-            reason="before destroy",
+            reason=f"before {op.kind.value}",
         )
     )
     return replace(op, snapshot_id=snapshot_id, phase=domain.COPY, rounds=0, tries=0, not_before=0.0)

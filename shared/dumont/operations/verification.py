@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from dumont.domain import destruction, unsaved
 from dumont.domain import snapshots as domain
 from dumont.domain.errors import BlobError, BlobUnavailable
-from dumont.domain.records import Machine, Operation, OperationKind, Problem, Step
+from dumont.domain.records import Machine, Operation, Problem, Step
 from dumont.domain.snapshots import Collected, Pack, Snapshot, SnapshotState
 from dumont.operations.engine_runs import UNTOUCHED, fail, later
 from dumont.operations.invocation import Invocation
@@ -75,7 +75,7 @@ def verify(invocation: Invocation, op: Operation) -> None:
             state = SnapshotState.INCOMPLETE if fresh.missing else SnapshotState.COMPLETE
             tx.put(replace(fresh, state=state, completed_at=invocation.now()))
         o = replace(o, problem=o.problem or problem, not_before=0.0, steps=(*o.steps, step))
-        if o.kind in (OperationKind.DESTROY, OperationKind.HIBERNATE):
+        if o.kind in domain.SAVES_FIRST:
             return replace(o, phase=destruction.CHECKED, problem=o.problem or unsaved.incomplete(o, snapshot))
         return replace(o, phase=domain.COLLECTING)
 

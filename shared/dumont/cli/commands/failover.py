@@ -11,16 +11,17 @@ from dumont.cli.output import Cli, common_options
 
 @click.command()
 @click.argument("name", type=MachineName())
-@click.option("--discard", is_flag=True, help="What no snapshot has may be lost with the old host.")
+@click.option("--discard", is_flag=True, help="Save nothing first: what no snapshot has may be lost with the old host.")
 @click.option("--drill", is_flag=True, help="Rehearse it on another host; the machine runs on, untouched.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow it until the machine runs again.")
 @common_options
 def failover(cli: Cli, name: str, discard: bool, drill: bool, wait: bool) -> None:
     """Move a machine to another host.
 
-    As when its host dies: the old host is fenced, new ones race, the last verified snapshot is restored on the fastest,
-    its workload starts there, and the old host is destroyed. Without --discard it waits for the old host where no
-    snapshot was taken.
+    What its workspace holds is saved first (what is written after the copy began stays behind: stop what writes). Then
+    all goes as when its host dies: the old host is fenced, new ones race, the last verified snapshot is restored on the
+    fastest, its workload starts there, and the old host is destroyed. Where no other host is to be had, it goes on where
+    it was. With --discard nothing is saved first.
 
     With --drill nothing is moved: new hosts race, the last snapshot is restored on the fastest and every byte of it is
     read back, and then all of them are let go. The workload is not started there, since no two hosts ever serve.

@@ -1,0 +1,62 @@
+"""A machine that lives and is moved because its user wants it: what no snapshot has is saved before the fence. Pure.
+
+The old host goes in the end, and nobody has said that its files may go with it (invariant 4): so the move begins like a
+destroy that takes a snapshot first. Whatever keeps it from being saved ends the move, with the machine as it was.
+"""
+
+from __future__ import annotations
+
+from dumont.domain import snapshots
+from dumont.domain.actions import Abandon, Action, Fence, Finish, GiveUp, InspectWorkspace, Wait
+from dumont.domain.destruction import CHECKED
+from dumont.domain.records import Machine, MachineState, Operation, Problem
+
+CONFIRM = "start"
+"""The first phase of every failover: nothing is changed yet."""
+_SAVING = frozenset({*snapshots.RUNS, *snapshots.START_OF, snapshots.VERIFYING, CHECKED})
+SAVE_TRIES = 5
+"""A host, or a store, that does not answer so many times is not waited for: a death must not wait behind the move."""
+
+
+def is_fenced(op: Operation) -> bool:
+    """Whether a failover has raised its machine's epoch: before that, nothing is changed."""
+    return op.phase != CONFIRM and op.phase not in _SAVING
+
+
+def is_suspect(op: Operation, machine: Machine | None) -> bool:
+    """Whether the machine still runs on the instance that this operation is about."""
+    return (
+        machine is not None
+        and machine.state is MachineState.RUNNING
+        and machine.epoch == op.epoch
+        and machine.instance_id == op.suspect_instance_id
+    )
+
+
+def may_lose(op: Operation, machine: Machine) -> bool:
+    """Whether its user said that nothing in its workspace need be saved."""
+    return op.discard or machine.spec.stateless
+
+
+def decide(op: Operation, machine: Machine | None, now: float) -> Action:
+    """The next action of a move by hand, up to its fence."""
+    if machine is None or not is_suspect(op, machine):
+        return Abandon()
+    if may_lose(op, machine) or op.phase == CHECKED:
+        return Finish() if op.problem is not None and not op.discard else Fence(f"{op.requested_by} wants it")
+    if machine.operation_id != op.id:
+        return Abandon()
+    if op.problem is not None:
+        return Finish()
+    if op.phase == CONFIRM:
+        return Wait(op.not_before) if now < op.not_before else InspectWorkspace(machine.instance_id or "")
+    if op.tries >= SAVE_TRIES:
+        return GiveUp(
+            Problem(
+                code="unreachable",
+                detail="what its workspace holds could not be saved: its host, or the object store, does not answer",
+                hint=f"look why (dumont events {op.machine}); `dumont failover {op.machine} --discard` moves it with "
+                "what its last snapshot has",
+            )
+        )
+    return snapshots.run_engine(op, machine.instance_id or "", now)
