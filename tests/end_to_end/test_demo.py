@@ -110,10 +110,23 @@ def test_a_dead_host_is_replaced_without_a_command(ran: Ran) -> None:
     assert "heartbeats each 1 s" in told["in this demo"]
 
 
+def test_it_falls_asleep_unasked_and_the_first_request_wakes_it(ran: Ran) -> None:
+    passed = {check["name"]: check["ok"] for check in ran.report["checks"]}
+    assert passed["a machine that nothing uses falls asleep by itself"]
+    assert passed["asleep it is saved, and nothing is rented for it"]
+    assert passed["the first request wakes it, waits, and is answered from its own files"]
+    assert passed["what it wakes with equals what it fell asleep with, byte for byte"]
+    asleep = next(step for step in ran.report["steps"] if step["name"] == "asleep")
+    assert asleep["cost_usd"] == 0.0
+    saved = {line["name"]: line["value"] for line in ran.report["savings"]}
+    assert {"against AWS", "against GCP", "against never sleeping"} <= set(saved)
+    assert all(" = " in value for value in saved.values()), "each with its formula"
+
+
 def test_three_raced_each_time_and_one_won(ran: Ran) -> None:
     rentals = ran.report["rentals"]
     assert len(rentals) >= 3
-    assert sum(rental["won"] for rental in rentals) == 2, "one, and after its host's death another"
+    assert sum(rental["won"] for rental in rentals) == 3, "one, another after a death, a third after a sleep"
     assert all(rental["market_usd"] is not None for rental in rentals)
 
 

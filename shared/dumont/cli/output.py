@@ -152,7 +152,8 @@ def money(amount: object, digits: int = 4) -> str:
     if not isinstance(amount, int | float):
         return UNKNOWN
     least = 10.0**-digits
-    return f"<${least:.{digits}f}" if 0 < amount < least / 2 else f"${amount:.{digits}f}"
+    sign = "-" if amount < 0 else ""
+    return f"<${least:.{digits}f}" if 0 < amount < least / 2 else f"{sign}${abs(amount):.{digits}f}"
 
 
 def number(value: object, digits: int = 0, unit: str = "") -> str:

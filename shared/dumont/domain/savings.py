@@ -107,7 +107,7 @@ def against_clouds(
                     usd_per_gpu_hour=price.usd_per_gpu_hour,
                     cloud_usd=cloud_usd,
                     saved_usd=cloud_usd - paid[gpu],
-                    formula=f"{hours[gpu]:.2f} GPU h × ${price.usd_per_gpu_hour:.4f} − ${paid[gpu]:.4f} paid",
+                    formula=f"{_short(hours[gpu])} GPU h × ${price.usd_per_gpu_hour:.4f} − ${paid[gpu]:.4f} paid",
                     as_of=price.as_of,
                     source=price.source,
                     note=price.note,
@@ -141,5 +141,10 @@ def against_never_sleeping(machine: str, entries: Sequence[LedgerEntry], until: 
         always_on_usd=always_on_usd,
         paid_usd=paid_usd,
         saved_usd=always_on_usd - paid_usd,
-        formula=f"{lifetime_hours:.2f} h × ${rate:.4f}/h − ${paid_usd:.4f} paid (all kinds, asleep and awake)",
+        formula=f"{_short(lifetime_hours)} h × ${rate:.4f}/h − ${paid_usd:.4f} paid (all kinds, asleep and awake)",
     )
+
+
+def _short(hours: float) -> str:
+    """To the hundredth; less than an hour to the second, or the formula would not give its result."""
+    return f"{hours:.2f}" if hours >= 1 else f"{hours:.4f}"

@@ -29,7 +29,7 @@ class LocalCloud:
 
     def __init__(self, folder: Path, *, time_scale: float) -> None:
         self.folder = folder
-        port, market_port = _free_ports(2)
+        port, market_port = free_ports(2)
         self.url = f"http://localhost:{port}"
         self.market_url = f"http://127.0.0.1:{market_port}"
         self.config_folder = folder / "config" / "dumont"
@@ -130,7 +130,8 @@ def kill(url: str, label: str) -> None:
     httpx.post(f"{url}/_market/faults", json=fault, timeout=10.0, trust_env=False).raise_for_status()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of this computer that nobody uses now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

@@ -19,7 +19,7 @@ from dumont.cli.keys import ensure_key
 from dumont.cli.output import Cli, duration, money
 from dumont.cli.views import gpu_text
 from dumont.domain.records import Instance, Proof, SshEndpoint
-from dumont.local.demo import moving
+from dumont.local.demo import moving, sleeping
 from dumont.local.demo.recording import Check, MarketBill, Recording, Resource, Span
 from dumont.local.demo.saving import Saving
 
@@ -31,6 +31,7 @@ SPEC: dict[str, Any] = {
     "race_width": 3,
     "budget_usd": 1.0,
     **moving.SPEC,
+    **sleeping.SPEC,
 }
 WORK = (
     "nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader && "
@@ -53,9 +54,15 @@ class Job:
         market: Callable[[str], Any],
         kill: Callable[[str], None],
         config_folder: Path,
+        port: int,
     ) -> None:
         self._cli = cli
         self._client = client
+        self._port = port
+        self._spec = SPEC | {"run": sleeping.served_by(moving.RUN, port)}
+        self._sleeping = sleeping.Sleeping(
+            cli, client, MACHINE, port=port, look=self._looked_at, live=lambda: len(_live(market("state")))
+        )
         self._market = market
         self._kill = kill
         self._config_folder = config_folder
@@ -68,6 +75,7 @@ class Job:
         self._output: list[str] = []
         self._saved: tuple[Resource, ...] = ()
         self._moved: tuple[Resource, ...] = ()
+        self._savings: tuple[Resource, ...] = ()
         self._served: list[str] = []
         self._started_at = time.time()
         self._ended_at: float | None = None
@@ -80,6 +88,7 @@ class Job:
         self._use()
         saved = self._save()
         self._move(saved)
+        self._sleep(saved)
         self._refuse()
         self._destroy()
         self._confirm()
@@ -106,6 +115,8 @@ class Job:
             output=tuple(self._output),
             saved=self._saved,
             moved=self._moved,
+            slept=self._sleeping.lines,
+            savings=self._savings,
             served_ids=tuple(self._served),
         )
 
@@ -145,12 +156,13 @@ class Job:
     def _rent(self) -> None:
         public_key = ensure_key(folder=self._config_folder)[1]
         self._cli.note(f"→ rent: race {SPEC['race_width']}, keep the first that proves itself")
-        accepted = self._client.post("provision", body={"name": MACHINE, **SPEC, "ssh_public_keys": [public_key]})
+        accepted = self._client.post("provision", body={"name": MACHINE, **self._spec, "ssh_public_keys": [public_key]})
         operation = follow(self._cli, self._client, accepted.get("operation") or {})
         self._look()
         error = failure(operation)
         if error is not None:
             raise error
+        self._sleeping.keep_awake()
         self._spans += _main_path_of_provision(operation, str(self._machine.get("instance_id")))
         self._check_race(operation)
 
@@ -216,6 +228,19 @@ class Job:
         self.checks += job.checks
         self._moved = job.lines
 
+    def _sleep(self, saved: Saving) -> None:
+        """Nobody uses it for a while; then somebody asks for it."""
+        self._cli.note("→ leave it alone: nothing uses it, and it may sleep now")
+        self._sleeping.sleep()
+        self._cli.note("→ ask the sleeping machine for one of its files, by HTTP")
+        self._sleeping.wake()
+        same = saved.hash() == saved.hashes
+        self._sleeping.checks.append(
+            Check(name="what it wakes with equals what it fell asleep with, byte for byte", ok=same)
+        )
+        self._spans += self._sleeping.spans
+        self.checks += self._sleeping.checks
+
     def _looked_at(self) -> Json:
         self._look()
         return self._machine
@@ -277,6 +302,7 @@ class Job:
         )
         self.check("the market has no live instance", not live, f"{len(live)} live")
         self._check_bill()
+        self._savings = self._sleeping.savings()
 
     def _check_bill(self) -> None:
         lines = self._market("bill").get("instances") or []

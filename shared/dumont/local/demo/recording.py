@@ -70,6 +70,10 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     """What was saved and restored: its bytes, and how fast."""
     moved: tuple[Resource, ...] = ()
     """The host's death, and how the machine came back."""
+    slept: tuple[Resource, ...] = ()
+    """Its sleep, and the request that woke it."""
+    savings: tuple[Resource, ...] = ()
+    """What was saved, each with its formula."""
     served_ids: tuple[str, ...] = ()
     """The rentals that backed the machine, one after the other."""
 

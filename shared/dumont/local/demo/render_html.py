@@ -25,8 +25,10 @@ def render_html(report: Report) -> str:
         _section("Resources", _pairs(report.resources)),
         _section("Saved and restored", _pairs(report.saved)),
         _section("The host died", _pairs(report.moved)),
+        _section("Asleep, and woken by a request", _pairs(report.slept)),
         _section("Cost", _rentals(report)),
         _section("The same GPU hour elsewhere, per GPU", _comparison(report)),
+        _section("Saved, so far", _pairs(report.savings)),
         _section("Checks", _checks(report)),
         _section("What the machine wrote", written),
     ]
@@ -34,7 +36,8 @@ def render_html(report: Report) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Dumont demo report</title>{style}</head><body><main>"
-        "<header><p>Dumont · demo report</p><h1>A GPU rented, proven, used, saved, lost, replaced and given back</h1>"
+        "<header><p>Dumont · demo report</p><h1>A GPU rented, proven, used, saved, lost, replaced, "
+        "asleep, woken and given back</h1>"
         f"<p>{day}, machine “{escape(report.machine)}”</p></header>"
         f"{_notice(report)}{_tiles(report)}{''.join(sections)}"
         "</main></body></html>\n"

@@ -49,9 +49,11 @@ def render(report: Report, *, paths: tuple[str, ...] = ()) -> RenderableType:
         *_section("Resources", _pairs(report.resources)),
         *(_section("Saved and restored", _pairs(report.saved)) if report.saved else []),
         *(_section("The host died", _pairs(report.moved)) if report.moved else []),
+        *(_section("Asleep, and woken by a request", _pairs(report.slept)) if report.slept else []),
         *_section("Cost", _rentals(report)),
         Text(BILL_REMARK, style="dim"),
         *_section("The same GPU hour at list price, per GPU", _comparison(report)),
+        *(_section("Saved, so far", _pairs(report.savings)) if report.savings else []),
         *_section("Checks", _checks(report)),
     ]
     parts += [Text(path, style="dim") for path in paths]

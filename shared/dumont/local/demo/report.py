@@ -99,6 +99,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     output: tuple[str, ...]
     saved: tuple[Resource, ...]
     moved: tuple[Resource, ...]
+    slept: tuple[Resource, ...]
+    savings: tuple[Resource, ...]
 
 
 def build(recording: Recording, *, prices: Sequence[CloudPrice] = CLOUD_PRICES) -> Report:
@@ -132,6 +134,8 @@ def build(recording: Recording, *, prices: Sequence[CloudPrice] = CLOUD_PRICES) 
         output=recording.output,
         saved=recording.saved,
         moved=recording.moved,
+        slept=recording.slept,
+        savings=recording.savings,
     )
 
 

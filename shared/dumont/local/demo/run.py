@@ -17,7 +17,7 @@ import msgspec
 from dumont.cli.client import DEFAULT_URL, Client
 from dumont.cli.errors import FAILED, OK, CliError
 from dumont.cli.output import Cli
-from dumont.local.demo.cloud import LocalCloud, kill, market
+from dumont.local.demo.cloud import LocalCloud, free_ports, kill, market
 from dumont.local.demo.job import Job
 from dumont.local.demo.recording import Check
 from dumont.local.demo.render_html import render_html
@@ -56,6 +56,7 @@ def _recorded(cli: Cli, time_scale: float) -> Report:
                     market=lambda path: market(cloud.market_url, path),
                     kill=lambda label: kill(cloud.market_url, label),
                     config_folder=cloud.config_folder,
+                    port=free_ports(1)[0],
                 )
                 _run(job, cli, cloud)
             recording = job.recording(demo_seconds=0.0, time_scale=time_scale)
