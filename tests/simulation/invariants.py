@@ -126,7 +126,7 @@ class Invariants:
         nothing else; or all, where its user said that it has no state."""
         machine = self._world.store.quiet.get(Machine, name)
         moved = any(
-            op.kind is OperationKind.FAILOVER and op.suspect_instance_id == label and not op.forced
+            op.kind is OperationKind.FAILOVER and op.suspect_instance_id == label and not op.snapshot_first
             for op in self._world.store.quiet.find(Operation, ALL)
             if op.machine == name and op.phase != CONFIRM
         )

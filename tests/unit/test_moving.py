@@ -45,6 +45,10 @@ def test_nothing_is_fenced_before_it_is_saved(phase: str, failed: bool, tries: i
     assert isinstance(decide(replace(op, discard=True)), Fence), "unless its user says that it may be lost"
 
 
+def test_a_host_that_was_silent_already_is_left_as_in_any_death() -> None:
+    assert isinstance(decide(replace(MOVE, snapshot_first=False), replace(MACHINE, operation_id=None)), Fence)
+
+
 def test_a_machine_without_state_is_not_looked_at() -> None:
     stateless = replace(MACHINE, spec=replace(SPEC, stateless=True), operation_id=None)
     assert isinstance(decide(machine=stateless), Fence)

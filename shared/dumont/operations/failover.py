@@ -26,6 +26,7 @@ from dumont.domain.actions import (
 )
 from dumont.domain.errors import Conflict, Unknown
 from dumont.domain.heartbeats import Heartbeat
+from dumont.domain.hibernation import unheard
 from dumont.domain.host_events import events_between
 from dumont.domain.names import check_machine_name
 from dumont.domain.records import (
@@ -116,8 +117,9 @@ def suspect(ports: Ports, instance_id: str, *, listening_since: float = 0.0, not
 
 
 def request(ports: Ports, name: str, *, discard: bool, requested_by: str, request_id: str = "") -> Operation:
-    """Move a running machine by hand: without `discard`, what its workspace holds is saved first (`domain.moving`).
-    One that waits for its old host, since nothing else has its files, goes on without it if `discard` is said.
+    """Move a running machine by hand: without `discard`, what its workspace holds is saved first (`domain.moving`),
+    unless its host is silent. One that waits for its old host, since nothing else has its files, goes on without it if
+    `discard` is said.
 
     Raises `Unknown`, or `Conflict` where there is nothing to move, or something else is under way.
     """
@@ -147,13 +149,14 @@ def request(ports: Ports, name: str, *, discard: bool, requested_by: str, reques
             operation_id, OperationKind.FAILOVER, name, machine.epoch, now,
             requested_by=requested_by, request_id=request_id,
         )  # fmt: skip
+        silent = _is_silent(tx, machine, now)
         op = replace(
             op,
             suspect_instance_id=machine.instance_id,
             suspected_at=now,
             forced=True,
             discard=discard,
-            snapshot_first=not discard,
+            snapshot_first=not discard and not silent,
         )
         if not moving_rules.may_lose(op, machine):
             tx.put(replace(machine, operation_id=op.id, updated_at=now))  # a snapshot under way gives way to ours
@@ -163,6 +166,16 @@ def request(ports: Ports, name: str, *, discard: bool, requested_by: str, reques
     op = ports.store.transact(work)
     publish(ports, op)
     return op
+
+
+def _is_silent(tx: Transaction, machine: Machine, now: float) -> bool:
+    """Whether its host has not been heard for long, or is being looked into and does not answer."""
+    beat = tx.get(Heartbeat, machine.instance_id or "")
+    if beat is None or beat.sequence < 0:
+        return False
+    looks = tx.get(Operation, beat.suspect_operation_id)
+    seen = looks.evidence[-1] if looks is not None and looks.open and looks.evidence else None
+    return unheard(machine.spec, beat.received_at, now) or (seen is not None and seen.shell != "answers")
 
 
 # --- Its actions --------------------------------------------------------------------------------------------------

@@ -18,10 +18,10 @@ from dumont.cli.output import Cli, common_options
 def failover(cli: Cli, name: str, discard: bool, drill: bool, wait: bool) -> None:
     """Move a machine to another host.
 
-    What its workspace holds is saved first (what is written after the copy began stays behind: stop what writes). Then
-    all goes as when its host dies: the old host is fenced, new ones race, the last verified snapshot is restored on the
-    fastest, its workload starts there, and the old host is destroyed. Where no other host is to be had, it goes on
-    where it was. With --discard nothing is saved first.
+    What its workspace holds is saved first, unless its host is silent (what is written after the copy began stays
+    behind: stop what writes). Then all goes as when its host dies: the old host is fenced, new ones race, the last
+    verified snapshot is restored on the fastest, its workload starts there, and the old host is destroyed. Where no
+    other host is to be had, it goes on where it was. With --discard nothing is saved first.
 
     With --drill nothing is moved: new hosts race, the last snapshot is restored on the fastest and every byte of it is
     read back, and then all of them are let go. The workload is not started there, since no two hosts ever serve.
