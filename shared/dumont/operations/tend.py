@@ -12,7 +12,7 @@ from dumont.domain.actions import AttachKeys, Dismiss, Release, Survey
 from dumont.domain.errors import NotFound, ProviderError, RateLimited
 from dumont.domain.names import label_prefix
 from dumont.domain.reaping import held_by
-from dumont.domain.records import Instance, InstanceState, Machine, MachineSpec, Operation, Problem
+from dumont.domain.records import Instance, InstanceState, Machine, MachineSpec, Operation, Problem, Step
 from dumont.domain.statuses import InstanceStatus
 from dumont.operations.invocation import Fact, Invocation
 from dumont.ports import Provider, ProviderInstance, Transaction
@@ -48,6 +48,7 @@ def survey(
         and (i.state is InstanceState.CREATED or (i.open and i.provider_instance_id is None))
     ]
     facts: dict[str, Fact] = {}
+    found: list[Instance] = []
     try:
         listed = provider.list(f"{label_prefix(invocation.ports.deployment)}{machine_name}.")
     except ProviderError as error:
@@ -59,7 +60,20 @@ def survey(
         for instance in watched:
             seen = by_id.get(instance.provider_instance_id or "") or by_label.get(instance.id)
             facts[instance.id] = _fact_of(invocation, provider, instance, seen, spec)
-    invocation.record(facts)
+            if seen is not None and instance.provider_instance_id is None:
+                found.append(instance)
+    invocation.record(facts, lambda op: _with_rents(op, found, invocation.now()))
+
+
+def _with_rents(op: Operation, found: Sequence[Instance], now: float) -> Operation:
+    """Whoever made the call died before its answer, or never heard it: the timeline has it all the same."""
+    told = {step.instance_id for step in op.steps if step.name == "rent" and step.ok}
+    steps = [
+        Step(name="rent", started_at=i.intended_at, ended_at=now, instance_id=i.id,
+             detail=f"offer {i.offer.id}, found by its label: the call's answer was lost")
+        for i in found if i.id not in told
+    ]  # fmt: skip
+    return replace(op, steps=(*op.steps, *steps))
 
 
 def _fact_of(
