@@ -28,6 +28,10 @@ class Unsaved(msgspec.Struct, frozen=True, kw_only=True):
     unusable: tuple[str, ...] = ()
 
 
+_AT_IMPORT = msgspec.json.Decoder(Unsaved)
+"""Read now: two threads that meet a shape for the first time at once end the process (`adapters.shapes`)."""
+
+
 def read(result: Mapping[str, object]) -> Unsaved:
     """The engine's result. Raises `msgspec.ValidationError` for one that is not whole: unreadable is not unchanged."""
     return msgspec.convert(result, Unsaved)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from flask import Request, Response
 
+from dumont.adapters.shapes import ready
 from dumont.domain.errors import DumontError, MethodNotAllowed
 from dumont.domain.records import Machine, Role
 from dumont.edge import wiring
@@ -111,7 +112,7 @@ def _check_method(request: Request, method: str) -> None:
 
 def _model_in(data: bytes) -> str:
     try:
-        model = msgspec.json.decode(data, type=_Asked).model
+        model = msgspec.json.decode(data, type=ready(_Asked)).model
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the body is no JSON object with a model's name: {str(error)[:200]}") from error
     if not model:

@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncssh
 import msgspec
 
+from dumont.adapters.shapes import ready
 from dumont.local.machine import nvidia_smi
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -105,7 +106,7 @@ class MachineFolder:
 
     def read_spec(self) -> MachineSpec:
         """What `prepare` was given."""
-        return msgspec.json.decode(self.spec_file.read_bytes(), type=MachineSpec)
+        return msgspec.json.decode(self.spec_file.read_bytes(), type=ready(MachineSpec))
 
     def allow_keys(self, public_keys: Iterable[str]) -> None:
         """Let these keys in, and no others, from the next login on."""

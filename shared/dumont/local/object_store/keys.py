@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from dumont.adapters.shapes import ready
 from dumont.local.object_store.catalogue import Bucket, Catalogue
 from dumont.local.object_store.refusals import Refused, bad_request, unauthorized
 from dumont.ports import Clock
@@ -178,4 +179,4 @@ class Keyring:
 
 
 def _read(body: str) -> Key:
-    return msgspec.json.decode(body.encode(), type=Key)
+    return msgspec.json.decode(body.encode(), type=ready(Key))
