@@ -15,7 +15,7 @@ from dumont.cli.follow import failure, follow
 from dumont.cli.output import Cli, duration, money
 from dumont.local.demo.recording import Check, Resource, Span
 
-WINDOW_SECONDS = 5.0
+WINDOW_SECONDS = 3.0
 """Shorter than the default (15 min), so that nobody has to wait."""
 SPEC: Json = {
     "idle_after_minutes": WINDOW_SECONDS / 60,
