@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dumont.domain import snapshots
 from dumont.domain.actions import Abandon, Action, AwaitStop, FallAsleep, Finish, GiveUp, Pause, Wait
 from dumont.domain.destruction import CHECKED, RELEASE
-from dumont.domain.reaping import held_by
 from dumont.domain.records import Instance, Machine, MachineSpec, MachineState, Operation, Problem
 from dumont.domain.tending import clear
 
@@ -35,8 +34,7 @@ BY_BUDGET = "budget"
 def decide(op: Operation, machine: Machine | None, instances: Sequence[Instance], now: float) -> Action:
     """The next action. `instances` are those that this operation answers for: none before the machine sleeps."""
     if op.phase == RELEASE:
-        held = held_by(machine) if machine is not None else frozenset()
-        return clear([i for i in instances if i.id not in held], now)
+        return clear([i for i in instances if machine is None or i.id != machine.paused_instance_id], now)
     if machine is None or machine.operation_id != op.id or machine.epoch != op.epoch:
         return Abandon()
     if op.problem is not None or machine.state is not MachineState.HIBERNATING or machine.instance_id is None:

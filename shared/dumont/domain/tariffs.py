@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from dumont.domain.object_store_prices import STORAGE_USD_PER_GB_MONTH
 from dumont.domain.offers import HOURS_PER_MONTH, Offer
 from dumont.domain.specs import MachineSpec
 
@@ -12,8 +13,6 @@ SECONDS_PER_HOUR = 3600.0
 
 ASSUMED_DISK_USD_PER_GB_MONTH = 0.20
 """Of an offer that states none: about what Vast.ai's hosts ask; unknown is not free."""
-OBJECT_STORE_USD_PER_GB_MONTH = 0.00695
-"""Backblaze B2's pay-as-you-go price, $6.95 per TB and month of 30 days (2025)."""
 SNAPSHOT_SECONDS = 10.0
 SNAPSHOT_BYTES_PER_SECOND = 60e6
 RESTORE_BYTES_PER_SECOND = 150e6
@@ -159,7 +158,7 @@ def tariff_of(
     return Tariff(
         gpu_usd_per_hour=offer.gpu_usd_per_hour,
         disk_usd_per_hour=spec.disk_gb * disk_price,
-        kept_usd_per_hour=kept_gb * OBJECT_STORE_USD_PER_GB_MONTH / HOURS_PER_MONTH,
+        kept_usd_per_hour=kept_gb * STORAGE_USD_PER_GB_MONTH / HOURS_PER_MONTH,
         snapshot_seconds=SNAPSHOT_SECONDS + changed / SNAPSHOT_BYTES_PER_SECOND,
         resume_odds=RESUME_ODDS if resume_odds is None else resume_odds,
         wake_seconds=boot + workspace_bytes / RESTORE_BYTES_PER_SECOND,
