@@ -13,7 +13,7 @@ DEMO := $(VENV)/.demo
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types format build lock cloudbuild simulate bench-main bench-snapshots bench-failover bench-sleep bench-wake clean distclean
+.PHONY: help setup demo test lint types format build lock cloudbuild infra simulate bench-main bench-snapshots bench-failover bench-sleep bench-wake clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -50,8 +50,13 @@ build: $(DEV) ## source bundles of all functions, into build/functions
 lock: $(DEV) ## requirements/ from pyproject.toml; make lock UPGRADE=1 takes the newest versions
 	$(BIN)/python -m dumont.build.lock $(if $(UPGRADE),--upgrade)
 
-cloudbuild: $(DEV) ## cloudbuild.yaml from functions/*/function.toml
+cloudbuild: $(DEV) ## cloudbuild.yaml from shared/dumont/build/cloudbuild.py
 	$(BIN)/python -m dumont.build.cloudbuild
+
+infra: $(DEV) ## what infra/ takes from functions/ and the queries; then its format and its tests
+	$(BIN)/python -m dumont.build.infra
+	@if command -v terraform >/dev/null; then terraform fmt infra; else echo 'no terraform: format not looked at'; fi
+	$(BIN)/python -m pytest -q tests/unit/test_infra*.py
 
 simulate: $(DEV) ## random lives of machines, with faults; make simulate SEEDS=10000 runs more of them
 	$(if $(SEEDS),SIMULATION_SEEDS=$(SEEDS)) $(BIN)/python -m pytest -n 2 tests/simulation/test_histories.py $(ARGS)

@@ -9,7 +9,7 @@ from dumont.operations.sweep import sweep_for
 
 
 @functions_framework.http
-@endpoint(methods={"POST": Role.OPERATOR})
+@endpoint(methods={"POST": Role.OPERATOR}, google_calls=True)
 def heartbeat_check(call: Call) -> Answer:
     """Optional arguments: `seconds` to sweep for, and `every_seconds` between two sweeps."""
     if call.path:

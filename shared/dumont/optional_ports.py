@@ -1,4 +1,4 @@
-"""Ports that a deployment may do without: names in DNS, and a schedule of sweeps that can be paused."""
+"""Ports that a deployment may do without: names in DNS, a schedule of sweeps that can be paused, a chat to tell."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import enum
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from dumont.domain.messages import Message
 from dumont.domain.reconciling import Charged
 from dumont.domain.routing import DnsKind
 
@@ -64,4 +65,24 @@ class ChargesShown(Protocol):
         ...
 
 
-__all__ = ["ChargesShown", "Dns", "DnsKind", "ScheduleState", "SweepSchedule"]
+class Notifier(Protocol):
+    """A chat. Each call raises `NotTold` or `NotTellable`, and ends within 15 s."""
+
+    edits: bool
+    """Whether what was posted can be changed."""
+
+    def post(self, message: Message, *, key: str) -> str:
+        """Send it, and answer with what it can be edited by; `key` is put where `find` finds it. Never tried again
+        inside: a second try may be a second message."""
+        ...
+
+    def edit(self, reference: str, message: Message) -> None:
+        """Put it in the place of what was posted."""
+        ...
+
+    def find(self, key: str, since: float) -> str | None:
+        """What was posted with this key since then; None where there is none, or it cannot be looked for."""
+        ...
+
+
+__all__ = ["ChargesShown", "Dns", "DnsKind", "Notifier", "ScheduleState", "SweepSchedule"]

@@ -275,6 +275,9 @@ class Ports:
     make_dns: Callable[[], Dns] | None = None
     dns_zone: str = ""
     """Where machines' names stand in DNS: NAME.zone; "" where they do not."""
+    alerts: bool = False
+    """Whether somebody is to be told what happens by itself (`domain.alerts`): then it is written down, and a worker
+    tells it."""
     engine: Callable[[], EngineFiles] = _no_engine
     """The snapshot engine, as the files that go to hosts."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dumont.domain.records import SHARDS, InstanceState, MachineState, OperationKind
+from dumont.domain.records import SHARDS, MachineState, OperationKind
 from dumont.ports import Query, Where
 
 IN_MOST = 30
@@ -62,11 +62,6 @@ def open_instances() -> Query:
     return Query(where=(Where("open", "==", True),), limit=10_000)
 
 
-def instances_in_state(state: InstanceState) -> Query:
-    """The instances in one state."""
-    return Query(where=(Where("state", "==", str(state)),), limit=10_000)
-
-
 def history_of_machine(machine: str, *, limit: int = 100) -> Query:
     """The operations on a machine, newest first."""
     return Query(where=(Where("machine", "==", machine),), order_by="created_at", descending=True, limit=limit)
@@ -74,6 +69,11 @@ def history_of_machine(machine: str, *, limit: int = 100) -> Query:
 
 def latest_operations(*, limit: int = 100) -> Query:
     """The operations on all machines, newest first."""
+    return Query(order_by="created_at", descending=True, limit=limit)
+
+
+def latest_jobs(*, limit: int = 100) -> Query:
+    """The jobs, newest first."""
     return Query(order_by="created_at", descending=True, limit=limit)
 
 
@@ -165,3 +165,8 @@ def instances_of_provider_ids(provider_instance_ids: tuple[str, ...]) -> Query:
 def all_budgets() -> Query:
     """Each budget."""
     return Query(limit=10_000)
+
+
+def all_credits() -> Query:
+    """What each provider last said of its credit."""
+    return Query(limit=100)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from dumont.domain.errors import InvalidInput
 from dumont.domain.names import check_deployment
+from dumont.domain.records import Role
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,7 +23,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `DUMONT_VAST_WEBHOOK_SECRET` is what Vast.ai signs its notices with; without it none is believed.
     Machines' names follow them in DNS below `DUMONT_DNS_ZONE` with `DUMONT_DNS=clouddns:<project>/<zone>` or
     `DUMONT_DNS=cloudflare:<zone id>` (and `CLOUDFLARE_API_TOKEN`).
+    Slack: `DUMONT_SLACK_SIGNING_SECRET` proves its requests, of the workspace `DUMONT_SLACK_TEAM` ("T…"; "" is any) and
+    with the roles of `DUMONT_SLACK_ROLES` ({"U…": "operator"}; all others may look). `DUMONT_ALERTS` says who is told
+    what happens by itself: "slack" (with `DUMONT_SLACK_BOT_TOKEN` and `DUMONT_SLACK_CHANNEL`, or the incoming webhook
+    `DUMONT_SLACK_WEBHOOK_URL`), "log", or "" for nobody.
     Agents on rented hosts reach our functions at `DUMONT_PUBLIC_URL`; without it machines run unwatched.
+    With `DUMONT_CALLER`, workers and the sweep run only for identity tokens that Google signed for that account and
+    for `DUMONT_AUDIENCE`; `DUMONT_CALLER_CHECKED=iam` says that Google's front door has checked their signatures.
+    `DUMONT_GOOGLE_KEYS_URL` is where the keys of those are, if not at Google.
     """
 
     store: str = "sqlite:"
@@ -45,6 +54,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_master_key: str = ""
     data_master_key_file: str = ""
     scheduler_job: str = ""
+    caller: str = ""
+    audience: str = ""
+    caller_checked: str = ""
+    google_keys_url: str = ""
+    alerts: str = ""
+    slack_signing_secret: str = ""
+    slack_bot_token: str = ""
+    slack_webhook_url: str = ""
+    slack_channel: str = ""
+    slack_team: str = ""
+    slack_roles: dict[str, Role] = msgspec.field(default_factory=dict)
+    slack_api_url: str = "https://slack.com/api/"
     cors_origins: tuple[str, ...] = ()
     log_level: str = "INFO"
 
@@ -65,6 +86,9 @@ def read(environment: Mapping[str, str]) -> Settings:
     if store != "firestore" and not store.startswith("sqlite:"):
         raise InvalidInput("is neither firestore nor sqlite:<path>", field="DUMONT_STORE")
     bus = environment.get("DUMONT_BUS") or ("pubsub" if project else "")
+    caller, audience = environment.get("DUMONT_CALLER", ""), environment.get("DUMONT_AUDIENCE", "")
+    if caller and not audience:
+        raise InvalidInput("says for whom the caller's tokens are to be, and is missing", field="DUMONT_AUDIENCE")
     return Settings(
         store=store,
         bus=bus,
@@ -87,9 +111,42 @@ def read(environment: Mapping[str, str]) -> Settings:
         data_master_key=environment.get("DUMONT_DATA_MASTER_KEY", ""),
         data_master_key_file=environment.get("DUMONT_DATA_MASTER_KEY_FILE", ""),
         scheduler_job=environment.get("DUMONT_SCHEDULER_JOB", ""),
+        caller=caller,
+        audience=audience,
+        caller_checked=_one_of(environment.get("DUMONT_CALLER_CHECKED", ""), ("", "iam"), "DUMONT_CALLER_CHECKED"),
+        google_keys_url=environment.get("DUMONT_GOOGLE_KEYS_URL", ""),
+        **_slack(environment),
         cors_origins=tuple(o.strip() for o in environment.get("DUMONT_CORS_ORIGINS", "").split(",") if o.strip()),
         log_level=environment.get("DUMONT_LOG_LEVEL", "INFO").upper(),
     )
+
+
+def _one_of(text: str, known: tuple[str, ...], variable: str) -> str:
+    if text not in known:
+        raise InvalidInput(f"is none of {', '.join(name for name in known if name)}", field=variable)
+    return text
+
+
+def _slack(environment: Mapping[str, str]) -> dict[str, Any]:
+    alerts = environment.get("DUMONT_ALERTS", "")
+    if alerts not in ("", "log", "slack"):
+        raise InvalidInput('is none of "slack", "log" and ""', field="DUMONT_ALERTS")
+    try:
+        roles = msgspec.json.decode(environment.get("DUMONT_SLACK_ROLES", "") or "{}", type=dict[str, Role])
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(
+            f"cannot be read: {error}", field="DUMONT_SLACK_ROLES", hint='for example {"U012AB3CD": "operator"}'
+        ) from error
+    return {
+        "alerts": alerts,
+        "slack_roles": roles,
+        "slack_signing_secret": environment.get("DUMONT_SLACK_SIGNING_SECRET", ""),
+        "slack_bot_token": environment.get("DUMONT_SLACK_BOT_TOKEN", ""),
+        "slack_webhook_url": environment.get("DUMONT_SLACK_WEBHOOK_URL", ""),
+        "slack_channel": environment.get("DUMONT_SLACK_CHANNEL", ""),
+        "slack_team": environment.get("DUMONT_SLACK_TEAM", ""),
+        "slack_api_url": environment.get("DUMONT_SLACK_API_URL", "") or "https://slack.com/api/",
+    }
 
 
 def _dns(text: str) -> str:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
 
 from dumont import queries
+from dumont.adapters import encoding
 from dumont.adapters.firestore_store import FirestoreStore
+from dumont.adapters.firestore_values import from_fields, to_fields, to_record_fields
 from dumont.domain.errors import Contention, StoreUnavailable
+from dumont.domain.notices import WebhookEvent
 from dumont.domain.records import Machine, Schedule
 from dumont.ports import Transaction
 from tests.contract.scripted_firestore import Failure, ScriptedFirestore
-from tests.contract.stores import increment, machine
+from tests.contract.stores import increment, machine, put
 
 ABORTED: Failure = (grpc.StatusCode.ABORTED, "Transaction lock timeout.")
 UNAVAILABLE: Failure = (grpc.StatusCode.UNAVAILABLE, "socket closed")
@@ -41,6 +46,24 @@ def hasty(server: ScriptedFirestore) -> Iterator[FirestoreStore]:
     store = FirestoreStore("test", emulator_host=server.host, call_seconds=0.5)
     yield store
     store.close()
+
+
+def test_the_end_of_a_record_is_a_timestamp_as_ttl_policies_demand(
+    server: ScriptedFirestore, store: FirestoreStore
+) -> None:
+    declared = json.loads((Path(__file__).parents[2] / "infra" / "declared.json").read_text(encoding="utf-8"))
+    event = WebhookEvent(id="vast.1", provider="vast", kind="k", received_at=1.0, expires_at=1_800_000_000.25)
+    put(store, event, machine("a", deadline=7.0))
+    fields = [write.update.fields for write in server.named("Commit")[0].writes]
+    assert fields[0][declared["expires"]].timestamp_value.timestamp() == event.expires_at
+    assert fields[0]["received_at"].double_value == 1.0
+    assert fields[1]["deadline"].double_value == 7.0, "what does not end a record stays a number"
+
+
+def test_a_record_of_before_whose_end_is_a_number_is_read() -> None:
+    event = WebhookEvent(id="vast.1", provider="vast", kind="k", received_at=1.0, expires_at=1_800_000_000.25)
+    for fields in (to_fields(encoding.to_document(event)), to_record_fields(encoding.to_document(event))):
+        assert encoding.from_document(WebhookEvent, from_fields(fields)) == event
 
 
 @pytest.mark.parametrize("failure", [ABORTED, UNAVAILABLE])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from dumont.domain.notices import WebhookEvent
 from dumont.domain.records import (
     Check,
     GpuReading,
@@ -29,6 +30,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     yield from make_store(request.param, tmp_path, request)
 
 
+def notice(event_id: str, expires_at: float) -> WebhookEvent:
+    return WebhookEvent(id=event_id, provider="vast", kind="k", received_at=1.0, expires_at=expires_at)
+
+
 def test_a_record_that_was_never_put_is_none(store: Store) -> None:
     assert store.get(Machine, "nobody") is None
     assert store.transact(lambda transaction: transaction.get(Machine, "nobody")) is None
@@ -37,6 +42,23 @@ def test_a_record_that_was_never_put_is_none(store: Store) -> None:
 def test_a_record_put_is_got_back_equal(store: Store) -> None:
     put(store, machine("a"))
     assert store.get(Machine, "a") == machine("a")
+
+
+def test_when_a_record_ends_is_got_back_to_the_microsecond_and_stays_as_it_is(store: Store) -> None:
+    for number, moment in enumerate((1_800_000_000.0, 1_800_000_000.123456, 1_799_999_999.9999995)):
+        event = notice(f"vast.{number}", moment)
+        put(store, event)
+        first = store.get(WebhookEvent, event.id)
+        assert first is not None
+        assert abs(first.expires_at - moment) < 1e-6
+        put(store, first)
+        assert store.get(WebhookEvent, event.id) == first, "what is read is written as the same"
+
+
+def test_what_ends_can_be_asked_for_by_its_end(store: Store) -> None:
+    put(store, notice("vast.a", 100.0), notice("vast.b", 200.0))
+    ended = Query(where=(Where("expires_at", "<=", 150.0),))
+    assert [event.id for event in store.find(WebhookEvent, ended)] == ["vast.a"]
 
 
 def test_put_replaces_the_whole_record(store: Store) -> None:

@@ -9,9 +9,11 @@ from types import FunctionType
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dumont import queries
-from dumont.domain.budgets import Budget
+from dumont.domain.budgets import Budget, Credit
+from dumont.domain.jobs import Job
 from dumont.domain.ledger import LedgerEntry
 from dumont.domain.records import (
     SHARDS,
@@ -90,6 +92,9 @@ def _records() -> list[Record]:
             )
         )
         records.append(Budget(id=f"machine.m{number}", machine=f"m{number}", deadline=float(number)))
+        records.append(Credit(id=f"market-{number}", credit_usd=float(number), seen_at=NOW))
+        job = Job(id=f"job-{number}", machine="m1", command="train", created_at=1.0, time_up_at=9.0, shard=shard)
+        records.append(replace(job, **times))
     return records
 
 
@@ -115,6 +120,12 @@ CASES: dict[str, tuple[type[Any], Query, list[Any]]] = {
         queries.due(NOW),
         by("deadline", of_kind(Machine, lambda r: r.deadline is not None and r.deadline <= NOW)),
     ),
+    "due jobs": (
+        Job,
+        queries.due(NOW),
+        by("deadline", of_kind(Job, lambda r: r.deadline is not None and r.deadline <= NOW)),
+    ),
+    "the latest jobs": (Job, queries.latest_jobs(limit=5), by("created_at", of_kind(Job), newest_first=True)[:5]),
     "the first few that are due": (
         Machine,
         queries.due(NOW, limit=2),
@@ -166,11 +177,6 @@ CASES: dict[str, tuple[type[Any], Query, list[Any]]] = {
         by("id", of_kind(Instance, lambda r: r.rented_by == "op-2")),
     ),
     "open instances": (Instance, queries.open_instances(), by("id", of_kind(Instance, lambda r: r.open))),
-    "instances in a state": (
-        Instance,
-        queries.instances_in_state(InstanceState.RELEASING),
-        by("id", of_kind(Instance, lambda r: r.state is InstanceState.RELEASING)),
-    ),
     "a machine's history": (
         Operation,
         queries.history_of_machine("é", limit=5),
@@ -208,6 +214,7 @@ CASES: dict[str, tuple[type[Any], Query, list[Any]]] = {
         by("id", of_kind(Instance, lambda r: r.provider_instance_id in ("7", "8"))),
     ),
     "all budgets": (Budget, queries.all_budgets(), by("id", of_kind(Budget))),
+    "what each provider last said of its credit": (Credit, queries.all_credits(), by("id", of_kind(Credit))),
     "what we know of some machines of hosts": (
         HostRecord,
         queries.hosts_by_key(("vast.7", "vast.12", "vast.none")),

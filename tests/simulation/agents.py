@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dumont.agent import tokens
-from dumont.agent.host.answers import read_answer
+from dumont.agent.host.answers import WorkloadSpec, read_answer
 from dumont.agent.host.mandate import Mandate
 from dumont.domain.errors import StoreError
 from dumont.domain.heartbeats import Report, WorkloadSeen
@@ -42,6 +42,10 @@ class Agent:
     alive: bool = True
     runs_until: float = 0.0
     """While it stops its workload, until when it may still run."""
+    began_at: float | None = None
+    """Of a job's command: when it began to run."""
+    restarts: int = 0
+    exited: int | None = None
 
     @property
     def machine(self) -> str:
@@ -163,7 +167,10 @@ class SimAgents:
         agent.mandate.hear(answer, sent_at)
         agent.interval_seconds = answer.interval_seconds
         after = agent.mandate.wanted(now)
+        if after is not None and agent.began_at is None and agent.exited is None:
+            self._begin_command(agent, after)
         if before is not None and after is None:
+            agent.began_at = None
             ends_at = agent.mandate.ends_at()
             agent.runs_until = min(now + before.stop_seconds, ends_at if ends_at is not None else 1e12)
             world.hub.at(agent.runs_until + HURRY_SECONDS, lambda: self._speak(agent))
@@ -174,7 +181,34 @@ class SimAgents:
             world.changed = True
             self.look()
 
+    def _begin_command(self, agent: Agent, wanted: WorkloadSpec) -> None:
+        """A command that is "job SECONDS STATUS" ends after so long, if it is let; any other never does."""
+        words = wanted.run.split()
+        if words[0] != "job":
+            return
+        began_at = agent.began_at = self._world.hub.now
+        self._world.hub.after(float(words[1]), lambda: self._command_ends(agent, began_at, int(words[2])))
+
+    def _command_ends(self, agent: Agent, began_at: float, status: int) -> None:
+        now = self._world.hub.now
+        if agent.began_at != began_at:
+            return
+        agent.began_at = None
+        wanted = agent.mandate.wanted(now)
+        if not agent.alive or wanted is None or not self.runs(agent, now):
+            return  # its lease ran out before: it begins again with the next answer that says so
+        content = f"{agent.sequence} {now}".encode()
+        self._world.files.setdefault(agent.instance.id, {})[f"user/out-{agent.machine}"] = content
+        if status != 0 and agent.restarts < (wanted.max_restarts or 0):
+            agent.restarts += 1
+            self._begin_command(agent, wanted)
+            return
+        agent.exited = status
+        self.news(agent.instance.id)
+
     def _workload(self, agent: Agent, now: float) -> WorkloadSeen:
+        if agent.exited is not None:
+            return WorkloadSeen(state="exited", exit_status=agent.exited, restarts=agent.restarts)
         return WorkloadSeen(state="running" if self.runs(agent, now) else "stopped")
 
     def _alone(self, agent: Agent, now: float) -> None:
@@ -189,7 +223,7 @@ class SimAgents:
     @staticmethod
     def runs(agent: Agent, now: float) -> bool:
         """Whether a container may run its workload now."""
-        if agent.instance.container_since(now) != agent.container_since:
+        if agent.instance.container_since(now) != agent.container_since or agent.exited is not None:
             return False
         return agent.mandate.wanted(now) is not None or now < agent.runs_until
 

@@ -12,12 +12,14 @@ from msgspec.structs import replace
 
 from dumont.domain.budgets import ALL, Budget, BudgetAction
 from dumont.domain.errors import StoreError, UserError
+from dumont.domain.jobs import Job
 from dumont.domain.reaping import held_by
 from dumont.domain.records import Instance, Machine, MachineSpec, MachineState, Operation, OperationKind
 from dumont.local.market.faults import FaultRate
 from dumont.operations import budget_settings, destroy, drills, failover, hibernate, provision, snapshot, wake
 from dumont.ports import Query
 from tests.simulation.invariants import Invariants
+from tests.simulation.jobs import JobInvariants, run_jobs
 from tests.simulation.world import Weather, World
 
 BUSY_SECONDS = 3600.0
@@ -30,8 +32,8 @@ WISHES = {"up": 5, "down": 4, "files": 3, "snapshot": 3, "restore": 2, "failover
 """What users wish, by how often."""
 
 
-def run(seed: int) -> World:
-    """Run a seed to its end. Raises `Broken` if an invariant does not hold."""
+def run(seed: int, *, jobs: bool = False) -> World:
+    """Run a seed to its end; with `jobs`, users run jobs, too. Raises `Broken` if an invariant does not hold."""
     rng = random.Random(f"history/{seed}")
     world = World(seed, _weather(rng))
     world.hub.freeze_share = rng.choice([0.0, 0.0, 0.002])
@@ -40,11 +42,16 @@ def run(seed: int) -> World:
     _budget_of_all(world)
     invariants = Invariants(world)
     world.hub.after_event = invariants.check
+    of_jobs = JobInvariants(world, invariants.check)
+    if jobs:
+        world.hub.after_event = of_jobs.check
     world.start_schedule()
     start = world.hub.now
     for _ in range(rng.randint(2, 12)):
         world.hub.at(start + rng.uniform(0, BUSY_SECONDS * 0.8), lambda: _wish(world, rng))
     _sleepy_user(world)
+    if jobs:
+        run_jobs(world, NAMES)
     world.hub.run(start + BUSY_SECONDS)
     world.calm()
     _run_until_settled(world, QUIET_SECONDS)
@@ -57,6 +64,7 @@ def run(seed: int) -> World:
             break
         _run_until_settled(world, LAST_SECONDS)  # a budget may have been reached in that very minute
     invariants.check_quiet(reconciled=True)
+    of_jobs.check_quiet()
     return world
 
 
@@ -84,6 +92,7 @@ def _run_until_settled(world: World, most_seconds: float) -> None:
 
 def _stirs(world: World) -> bool:
     open_operations = any(op.open for op in world.store.quiet.find(Operation, Query(limit=10_000)))
+    open_operations = open_operations or any(not job.ended for job in world.store.quiet.find(Job, Query(limit=1000)))
     return open_operations or len(world.market.live(world.hub.now)) != sum(
         len(held_by(m)) for m in world.store.quiet.find(Machine, Query(limit=1000))
     )

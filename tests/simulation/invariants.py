@@ -118,7 +118,9 @@ class Invariants:
         said = [op for op in store.find(Operation, ALL) if op.discard and op.machine == name]
         if not had or any(machine is None or op.created_at >= machine.created_at for op in said):
             return True
-        good = [s for s in store.find(Snapshot, ALL) if s.machine == name and s.completed_at is not None]
+        began_with = machine.filled_from if machine is not None else None
+        taken = [s for s in store.find(Snapshot, ALL) if s.machine == name or s.id == began_with]
+        good = [s for s in taken if s.completed_at is not None]
         return any(had.items() <= self._world.saved.get(s.id, {}).items() for s in good)
 
     def _died(self, name: str, label: str) -> bool:

@@ -38,6 +38,8 @@ class SimSession:
         engine = self._world.engines.answer(self._instance.id, command, stdin)
         if engine is not None:
             return engine
+        if "workload.log" in command:
+            return _ok(b"6\nhello\n")
         if ".dumont/agent" in command:
             return self._answer_push(command, stdin)
         if command.startswith("mkdir "):

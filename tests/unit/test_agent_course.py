@@ -44,6 +44,18 @@ def test_what_is_no_longer_wanted_gets_sigterm_then_sigkill_until_all_is_gone() 
     assert (course.state, course.exit_status, course.restarts) == ("stopped", 137, 0)
 
 
+def test_what_failed_is_run_again_only_so_often() -> None:
+    course = running(WorkloadSpec("train", "on-failure", "", 10.0, max_restarts=1))
+    spec = course.spec
+    course.step(1.0, spec, exit_status=3)
+    course.step(1.1, spec)
+    assert course.step(9.0, spec) is Do.START
+    course.started(9.0, None)
+    course.step(10.0, spec, exit_status=3)
+    assert all(course.step(11.0 + 100.0 * n, spec) is Do.NOTHING for n in range(5))
+    assert (course.state, course.exit_status, course.restarts) == ("exited", 3, 1)
+
+
 def test_at_the_end_of_the_lease_a_stop_waits_no_longer() -> None:
     course = running()
     course.step(5.0, None)

@@ -22,7 +22,7 @@ from google.cloud.firestore_v1.services.firestore import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
 
 from dumont.adapters import encoding
-from dumont.adapters.firestore_values import from_fields, to_fields, to_value
+from dumont.adapters.firestore_values import EXPIRES, from_fields, to_record_fields, to_timestamp, to_value
 from dumont.adapters.store_rules import BufferedTransaction, is_storable_id, ordering_field, unknown_operator
 from dumont.domain.errors import Contention, StoreError, StoreUnavailable
 from dumont.domain.records import Record
@@ -190,7 +190,7 @@ class FirestoreStore:
             if record is None:
                 writes.append(types.Write.pb()(delete=name))
             else:
-                fields = to_fields(encoding.to_document(record))
+                fields = to_record_fields(encoding.to_document(record))
                 writes.append(types.Write.pb()(update={"name": name, "fields": fields}))
         request = types.CommitRequest.pb()(database=self._database, writes=writes, transaction=transaction.id)
         timeout = self._rpc(deadline)
@@ -247,7 +247,8 @@ def structured(collection: str, query: Query) -> types.StructuredQuery:
     for where in query.where:
         if where.op not in _OPERATORS:
             raise unknown_operator(where.op)
-        value = types.Value.wrap(to_value(where.value))
+        timed = where.field == EXPIRES and isinstance(where.value, int | float)
+        value = types.Value.wrap(to_timestamp(where.value) if timed else to_value(where.value))
         filters.append(
             {"field_filter": {"field": {"field_path": where.field}, "op": _OPERATORS[where.op], "value": value}}
         )

@@ -13,6 +13,9 @@ from typing import Any
 from google.cloud.firestore_v1 import types
 
 _Value = types.Value.pb()
+EXPIRES = "expires_at"
+"""The top-level field by which Firestore lets a record go. Its TTL policies take timestamps and nothing else: a record
+whose field is a number never ends."""
 
 
 def to_value(value: object) -> Any:
@@ -40,6 +43,22 @@ def to_value(value: object) -> Any:
     raise TypeError(f"Firestore is given no {type(value).__name__}")
 
 
+def to_timestamp(seconds: float) -> Any:
+    """Seconds since the epoch as a `Value`, to the microsecond, which is what Firestore keeps: what is read is written
+    as the same."""
+    whole, micros = divmod(round(seconds * 1_000_000), 1_000_000)
+    return _Value(timestamp_value={"seconds": whole, "nanos": micros * 1000})
+
+
+def to_record_fields(document: Mapping[str, object]) -> dict[str, Any]:
+    """A whole record's fields."""
+    fields = to_fields(document)
+    expires_at = document.get(EXPIRES)
+    if isinstance(expires_at, int | float):
+        fields[EXPIRES] = to_timestamp(expires_at)
+    return fields
+
+
 def to_fields(document: Mapping[str, object]) -> dict[str, Any]:
     """A document's fields."""
     return {name: to_value(item) for name, item in document.items()}
@@ -50,6 +69,8 @@ def from_value(value: Any) -> Any:
     kind = value.WhichOneof("value_type")
     if kind == "map_value":
         return from_fields(value.map_value.fields)
+    if kind == "timestamp_value":
+        return value.timestamp_value.seconds + value.timestamp_value.nanos / 1e9
     if kind == "array_value":
         return [from_value(item) for item in value.array_value.values]
     return None if kind in (None, "null_value") else getattr(value, kind)

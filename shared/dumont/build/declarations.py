@@ -60,11 +60,24 @@ class FunctionDeclaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     timeout_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 60
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
     """How many requests one instance serves at once, each in a thread; more than one takes a whole processor."""
+    cpu: Annotated[float, msgspec.Meta(gt=0, le=8)] | None = None
+    """Processors of an instance; None takes what Google gives with the memory, or one where requests share it."""
+    instances_min: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+    """Of its HTTP entry: how many are kept warm, and paid for, while nothing runs."""
+    instances_max: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
+    """None takes the deployment's."""
     public: bool = False
     """Whether Google lets any caller through to its HTTP entry, which then asks for one of Dumont's keys itself.
     Otherwise only callers with an identity token of the project, such as Cloud Scheduler."""
     schedule: Schedule | None = None
     """Cron, UTC: when Cloud Scheduler calls its HTTP entry."""
+
+    @property
+    def processors(self) -> str | None:
+        """As Google's API has `available_cpu`: "1", "0.5"; None for what goes with the memory."""
+        if self.cpu is not None:
+            return f"{self.cpu:g}"
+        return "1" if self.concurrency > 1 else None
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -116,6 +129,8 @@ def _fault(declaration: FunctionDeclaration) -> str | None:
         return "entries: a function has one HTTP entry at most"
     if (declaration.public or declaration.schedule) and not doors:
         return "public and schedule are for functions with an HTTP entry"
+    if declaration.concurrency > 1 and declaration.cpu is not None and declaration.cpu < 1:
+        return "cpu: more than one request at once needs a whole processor"
     if len(doors) < len(declaration.entries) and declaration.timeout_seconds > EVENT_TIMEOUT_SECONDS_MAX:
         return f"timeout_seconds: a worker behind a topic gets {EVENT_TIMEOUT_SECONDS_MAX} at most"
     return None

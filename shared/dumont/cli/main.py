@@ -10,11 +10,14 @@ from typing import Any, NoReturn
 
 import click
 
+from dumont.cli.commands.advise import advise
 from dumont.cli.commands.completing import completion
+from dumont.cli.commands.deploy import deploy
 from dumont.cli.commands.events import events
 from dumont.cli.commands.failover import failover
 from dumont.cli.commands.gateway import gateway, url_of
 from dumont.cli.commands.idle import idle, keep
+from dumont.cli.commands.jobs import job
 from dumont.cli.commands.lifecycle import down, up
 from dumont.cli.commands.local import demo, local
 from dumont.cli.commands.machines import list_machines, logs, show
@@ -25,6 +28,7 @@ from dumont.cli.commands.routes import ssh_config, ssh_proxy
 from dumont.cli.commands.shell import run, ssh
 from dumont.cli.commands.sleep import hibernate, wake
 from dumont.cli.commands.snapshots import diff, restore, snapshot, snapshots
+from dumont.cli.commands.templates import templates
 from dumont.cli.errors import EXIT_CODES, FAILED, INTERRUPTED, CliError
 from dumont.cli.output import Cli, common_options, show_error
 
@@ -96,8 +100,9 @@ def version(out: Cli) -> None:
 
 for _command in (
     cost, savings, budget,
-    search, up, list_machines, show, ssh, run, logs, events, snapshot, snapshots, restore, diff, failover, idle,
-    keep, hibernate, wake, gateway, url_of, operations, operation, down, ssh_config, ssh_proxy, local, demo,
+    search, advise, templates, up, deploy, job, list_machines, show, ssh, run, logs, events,
+    snapshot, snapshots, restore, diff, failover, idle, keep,
+    hibernate, wake, gateway, url_of, operations, operation, down, ssh_config, ssh_proxy, local, demo,
     completion, version,
 ):  # fmt: skip
     cli.add_command(_command)

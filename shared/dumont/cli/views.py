@@ -223,7 +223,7 @@ def show_machine(cli: Cli, machine: Json, now: float) -> None:
             ("ssh", ssh_text(machine)),
             ("host key", text_of(machine.get("host_key"))),
             ("workspace", text_of(spec.get("workspace"))),
-            ("runs", text_of(spec.get("run"))),
+            ("runs", _first_line(str(spec.get("run") or ""))),
             ("failover", "off: it is not moved by itself" if spec.get("failover") == "off" else ""),
             ("spare", spare_text(machine)),
             ("price", money(machine.get("price_usd_per_hour")) + "/h" if machine.get("price_usd_per_hour") else ""),
@@ -237,6 +237,12 @@ def show_machine(cli: Cli, machine: Json, now: float) -> None:
     )
     show_problem(cli, machine.get("failure"))
     show_proof(cli, machine.get("proof"))
+
+
+def _first_line(text: str) -> str:
+    """The first line of a command; more of it is in --json."""
+    first, *rest = text.strip().split("\n", 1)
+    return f"{first} …" if rest else first
 
 
 def spare_text(machine: Json) -> str:

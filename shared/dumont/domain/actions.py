@@ -158,6 +158,10 @@ class FallAsleep(msgspec.Struct, frozen=True):
     """All is saved: from here on the machine sleeps, and its instance is let go."""
 
 
+class ReadLog(msgspec.Struct, frozen=True):
+    """Keep the end of the workload's log, before its host goes."""
+
+
 class Restore(msgspec.Struct, frozen=True):
     """Bring the snapshot onto a proven instance, or ask how far that is."""
 
@@ -212,6 +216,7 @@ Action = (
     | AwaitStop
     | Pause
     | FallAsleep
+    | ReadLog
     | Restore
     | Dismiss
     | Settle

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dumont.domain.alerts import Alert, Told
 from dumont.domain.budgets import Budget, Credit
+from dumont.domain.chats import Chat
 from dumont.domain.heartbeats import Heartbeat
+from dumont.domain.jobs import Job, JobLog
 from dumont.domain.ledger import LedgerEntry
 from dumont.domain.notices import WebhookEvent
 from dumont.domain.records import ApiKey, Instance, Machine, Operation, Record, Schedule
@@ -28,4 +31,9 @@ RECORDS: tuple[type[Record], ...] = (
     Route,
     SweepRest,
     WebhookEvent,
+    Job,
+    JobLog,
+    Alert,
+    Told,
+    Chat,
 )

@@ -104,6 +104,19 @@ class BusUnavailable(DumontError):
     """A message may not have been published. Never an end: the sweep finds what it was about by its deadline."""
 
 
+class NotTold(DumontError):
+    """A message did not reach a chat now, and may later. `may_be_there`: its answer was lost, or cannot be read."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float = 0.0, may_be_there: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+        self.may_be_there = may_be_there
+
+
+class NotTellable(DumontError):
+    """A chat refuses the message, its address or our credentials: trying again does not help."""
+
+
 # --- What is the caller's to mend ---------------------------------------------------------------------------------
 
 

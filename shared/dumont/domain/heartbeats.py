@@ -123,6 +123,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     restart: str = "always"
     health: str = ""
     stop_seconds: float = 10.0
+    max_restarts: int | None = None
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,7 +179,7 @@ def reply(machine: Machine | None, record: Instance | None, *, instance_id: str,
             epoch=machine.epoch,
             interval_seconds=spec.heartbeat_seconds,
             lease_seconds=spec.fence_after_seconds,
-            workload=workload_of(spec),
+            workload=workload_of(spec) if not machine.workload_held else None,
         )
     spec = machine.spec if machine is not None else MachineSpec()
     lease_seconds = spec.fence_after_seconds
@@ -198,4 +199,6 @@ def reply(machine: Machine | None, record: Instance | None, *, instance_id: str,
 
 def workload_of(spec: MachineSpec) -> Workload | None:
     """The machine's workload; None where none was named."""
-    return Workload(run=spec.run, restart=spec.restart, health=spec.health) if spec.run else None
+    if not spec.run:
+        return None
+    return Workload(run=spec.run, restart=spec.restart, health=spec.health, max_restarts=spec.max_restarts)

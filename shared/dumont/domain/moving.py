@@ -35,8 +35,9 @@ def is_suspect(op: Operation, machine: Machine | None) -> bool:
 
 def may_lose(op: Operation, machine: Machine) -> bool:
     """Whether its user said that nothing in its workspace need be saved, or nothing can be: its host was silent when
-    they wished to be rid of it, and what it loses is what any death loses."""
-    return op.discard or machine.spec.stateless or not op.snapshot_first
+    they wished to be rid of it, and what it loses is what any death loses. Of a job's machine nobody said so: that it
+    counts as stateless is for deaths."""
+    return op.discard or not op.snapshot_first or (machine.spec.stateless and machine.job_id is None)
 
 
 def decide(op: Operation, machine: Machine | None, now: float) -> Action:

@@ -154,6 +154,13 @@ def race(op: Operation, spec: MachineSpec, instances: Sequence[Instance], now: f
 def _must_end(op: Operation, spec: MachineSpec, instances: Sequence[Instance], now: float) -> Problem | None:
     if op.problem is not None:
         return op.problem
+    if op.unrestorable and op.kind is OperationKind.PROVISION:
+        return Problem(
+            code="inputs_damaged",
+            detail="the snapshot that it was to begin with is damaged, or not there any more",
+            safe=NOTHING_BILLS,
+            hint="begin with another: `dumont snapshots` shows those there are",
+        )
     spent_usd = costs.total_at_most_usd(list(instances), now)
     if spec.budget_usd is not None and spent_usd >= spec.budget_usd:
         return Problem(

@@ -109,6 +109,12 @@ class Machine(Record, frozen=True, kw_only=True):
     spare_failures: int = 0
     verify_after: float | None = None
     """Before this, no deep verification is begun by policy; None: none was yet."""
+    job_id: str | None = None
+    """The job that it was made for."""
+    workload_held: bool = False
+    """Its workload is not to run now, although it serves."""
+    filled_from: str | None = None
+    """The snapshot, of whatever machine, that its workspace began with: until it has its own, it returns to that."""
     shard: int = 0
 
 
@@ -254,6 +260,7 @@ class OperationKind(enum.StrEnum):
     RESTORE = "restore"
     VERIFY = "verify"
     DIFF = "diff"
+    FINISH = "finish"
 
 
 class OperationState(enum.StrEnum):

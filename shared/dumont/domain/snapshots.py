@@ -205,8 +205,8 @@ RUNS = {CHECK: CHECKING, STARTING: RUNNING, COPY: COPYING}
 START_OF = {running: start for start, running in RUNS.items()}
 
 
-SAVES_FIRST = (OperationKind.DESTROY, OperationKind.HIBERNATE, OperationKind.FAILOVER)
-"""Operations that take a snapshot before they take the host away."""
+SAVES_FIRST = (OperationKind.DESTROY, OperationKind.HIBERNATE, OperationKind.FAILOVER, OperationKind.FINISH)
+"""The kinds of operation that let a host go once a snapshot that they take of it is verified."""
 
 
 def engine_action(op: Operation) -> str:

@@ -50,6 +50,8 @@ class MachineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     run: Annotated[str, Meta(max_length=4096)] = ""
     """The workload: a command that the agent keeps running in the workspace, on whichever host serves."""
     restart: Literal["always", "on-failure", "never"] = "always"
+    max_restarts: Annotated[int, Meta(ge=0, le=1000)] | None = None
+    """How often one host starts it again by `restart`; None: without end."""
     health: Annotated[
         str, Meta(pattern=r"^$|^port:\d{1,5}$|^http:\d{1,5}(/[!-~]*)?$|^command:.+$", max_length=1024)
     ] = ""

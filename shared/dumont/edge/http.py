@@ -113,15 +113,27 @@ def invalid(error: msgspec.ValidationError) -> InvalidInput:
 
 
 ANYBODY = ApiKey(id="", name="anybody", role=Role.VIEWER, secret_sha256="", created_at=0.0)
+GOOGLE = ApiKey(id="", name="google", role=Role.OPERATOR, secret_sha256="", created_at=0.0)
+
+
+@dataclass(frozen=True)
+class Door:
+    """Who may come in: each method with the role that it needs.
+
+    With `open_to_the_world` no API key is asked for: the handler has a proof of its own, or nothing to hide. With
+    `google_calls` the token of this deployment's caller is a proof too (Cloud Scheduler's).
+    """
+
+    methods: Mapping[str, Role]
+    open_to_the_world: bool = False
+    google_calls: bool = False
 
 
 def endpoint(
-    *, methods: Mapping[str, Role], open_to_the_world: bool = False
+    *, methods: Mapping[str, Role], open_to_the_world: bool = False, google_calls: bool = False
 ) -> Callable[[Handler], Callable[[Request], Response]]:
-    """Make an HTTP function of a handler: each method with the role that it needs.
-
-    With `open_to_the_world` no API key is asked for: the handler has a proof of its own, or nothing to hide.
-    """
+    """Make an HTTP function of a handler; what is said of who may come in is as `Door` has it."""
+    door = Door(methods, open_to_the_world, google_calls)
 
     def wrap(handler: Handler) -> Callable[[Request], Response]:
         @functools.wraps(handler)
@@ -130,7 +142,7 @@ def endpoint(
             request_id = sent if _REQUEST_ID.fullmatch(sent) else f"req-{secrets.token_hex(10)}"
             token = logs.request_id.set(request_id)
             try:
-                response = _serve(request, request_id, handler, methods, open_to_the_world)
+                response = _serve(request, request_id, handler, door)
             finally:
                 logs.request_id.reset(token)
             response.headers["X-Request-Id"] = request_id
@@ -143,9 +155,8 @@ def endpoint(
     return wrap
 
 
-def _serve(
-    request: Request, request_id: str, handler: Handler, methods: Mapping[str, Role], open_to_the_world: bool
-) -> Response:
+def _serve(request: Request, request_id: str, handler: Handler, door: Door) -> Response:
+    methods = door.methods
     origin = request.headers.get("Origin")
     allowed_origin: str | None = None
     try:
@@ -158,10 +169,7 @@ def _serve(
         if request.method not in methods:
             raise MethodNotAllowed(f"{request.method} is not answered here", hint=f"use {' or '.join(methods)}")
         ports = wiring.ports()
-        key = ANYBODY
-        if not open_to_the_world:
-            key = keys.authenticate(ports.store, presented(request))
-            keys.authorise(key, methods[request.method])
+        key = _caller(request, ports, door)
         answer = handler(Call(request=request, ports=ports, key=key, request_id=request_id))
         if isinstance(answer.body, bytes):
             response = Response(answer.body, status=answer.status, content_type="application/octet-stream")
@@ -181,7 +189,7 @@ def _serve(
             response.headers["Allow"] = ", ".join(methods)
     else:
         log.log(
-            logging.DEBUG if open_to_the_world else logging.INFO,  # heartbeats are many, and each the same
+            logging.DEBUG if door.open_to_the_world else logging.INFO,  # heartbeats are many, and each the same
             "answered",
             extra={"method": request.method, "path": request.path, "status": answer.status, "caller": key.name},
         )
@@ -189,6 +197,20 @@ def _serve(
         response.headers["Access-Control-Allow-Origin"] = allowed_origin
         response.headers["Vary"] = "Origin"
     return response
+
+
+def _caller(request: Request, ports: Ports, door: Door) -> ApiKey:
+    """Who calls. Raises `Unauthenticated`, `Forbidden`, or `CannotTell`."""
+    if door.open_to_the_world:
+        return ANYBODY
+    secret = presented(request)
+    google = wiring.google_caller() if door.google_calls else None
+    if google is not None and not (secret or "").startswith(keys.PREFIX):
+        google.check(request)
+        return GOOGLE
+    key = keys.authenticate(ports.store, secret)
+    keys.authorise(key, door.methods[request.method])
+    return key
 
 
 def presented(request: Request) -> str | None:

@@ -10,6 +10,7 @@ from dumont.domain.errors import Forbidden, Unauthenticated
 from dumont.domain.records import ApiKey, Role
 from dumont.ports import Clock, Ids, Store
 
+PREFIX = "dmt_"
 _KEY = re.compile(r"^dmt_([a-z0-9]{8,32})_([0-9a-f]{64})$")
 _HINT = "send it as `Authorization: Bearer dmt_…`; `dumont local up` prints where its key lies"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -114,10 +114,19 @@ class RestoreRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 def read_provision(call: Call) -> tuple[str, MachineSpec]:
     """The name and the spec of a provision's body. Raises `InvalidInput` naming the field."""
     body = decode(call.raw_body(), dict[str, msgspec.Raw])
-    if "name" not in body:
+    return machine_of({field: decode(bytes(value), object) for field, value in body.items()})
+
+
+def machine_of(asked: dict[str, Any]) -> tuple[str, MachineSpec]:
+    """The name and the spec of a machine that is asked for, by the API's fields. Raises `InvalidInput`."""
+    fields = dict(asked)
+    if "name" not in fields:
         raise InvalidInput("a machine needs a name", field="name", hint="for example: trainer-1")
-    name = check_machine_name(decode(bytes(body.pop("name")), object))
-    fields = {field: decode(bytes(value), object) for field, value in body.items()}
+    name = check_machine_name(fields.pop("name"))
+    if "template" in fields:
+        from dumont.edge import advising  # as below: most machines are of none
+
+        fields = advising.filled(fields)
     try:
         spec = msgspec.convert(fields, ready(MachineSpec))
     except msgspec.ValidationError as error:

@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING
 from dumont import settings as settings_module
 from dumont.adapters.clock import SystemClock, SystemIds
 from dumont.domain.errors import BlobRefused, BusUnavailable, DumontError, InvalidInput
-from dumont.optional_ports import Dns, SweepSchedule
+from dumont.optional_ports import Dns, Notifier, SweepSchedule
 from dumont.ports import Blobs, Bus, EngineFiles, Ports, Provider, Store
 from dumont.settings import Settings
 
 if TYPE_CHECKING:
+    from dumont.adapters.google_keys import GoogleKeys
     from dumont.adapters.ssh import ParamikoShell
     from dumont.adapters.tunnel import Tunnels
+    from dumont.edge.google import GoogleCaller
 
 
 @functools.cache
@@ -46,6 +48,38 @@ def tunnels() -> Tunnels:
         from dumont.adapters.tunnel import Tunnels
 
     return Tunnels(functools.cache(lambda: _shell(settings())))
+
+
+@functools.cache
+def google_caller() -> GoogleCaller | None:
+    """The check of those who call from within Google; None where nobody does, as in the local cloud."""
+    chosen = settings()
+    if not chosen.caller:
+        return None
+    from dumont.edge.google import GoogleCaller
+
+    return GoogleCaller(
+        make_keys=functools.cache(lambda: _google_keys(chosen)),
+        caller=chosen.caller,
+        audience=chosen.audience,
+        behind_iam=chosen.caller_checked == "iam",
+    )
+
+
+@functools.cache
+def chat() -> Notifier:
+    """Slack, where people ask and are answered."""
+    return _chat(settings())
+
+
+@functools.cache
+def notifier() -> Notifier:
+    """Who is told what happens by itself."""
+    if settings().alerts == "slack":
+        return chat()
+    from dumont.adapters.log_notifier import LogNotifier
+
+    return LogNotifier()
 
 
 @contextlib.contextmanager
@@ -75,6 +109,7 @@ def build(chosen: Settings) -> Ports:
         data_key=lambda machine: _data_key(chosen, machine),
         engine=_engine,
         public_url=chosen.public_url,
+        alerts=bool(chosen.alerts),
         make_dns=functools.cache(lambda: _dns(chosen)) if chosen.dns else None,
         dns_zone=chosen.dns_zone,
         make_schedule=functools.cache(lambda: _schedule(chosen)) if chosen.scheduler_job else None,
@@ -190,6 +225,22 @@ def _schedule(chosen: Settings) -> SweepSchedule:
         from dumont.adapters.cloud_scheduler import CloudSchedule
 
     return CloudSchedule(chosen.scheduler_job)
+
+
+def _google_keys(chosen: Settings) -> GoogleKeys:
+    with _importing():
+        from dumont.adapters import google_keys
+
+    return google_keys.GoogleKeys(chosen.google_keys_url or google_keys.URL)
+
+
+def _chat(chosen: Settings) -> Notifier:
+    with _importing():
+        from dumont.adapters.slack import SlackNotifier, WebhookNotifier
+
+    if chosen.slack_bot_token:
+        return SlackNotifier(chosen.slack_bot_token, chosen.slack_channel, api_url=chosen.slack_api_url)
+    return WebhookNotifier(chosen.slack_webhook_url)
 
 
 def _dns(chosen: Settings) -> Dns:

@@ -125,4 +125,4 @@ def watch_credit(ports: Ports) -> list[Credit]:
 
 def credits_seen(ports: Ports) -> list[Credit]:
     """What each provider last said."""
-    return [known for known in (ports.store.get(Credit, name) for name in ports.providers) if known is not None]
+    return ports.store.find(Credit, queries.all_credits())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 
 from dumont import queries
+from dumont.domain import alerts as to_tell
 from dumont.domain import budgets as domain
 from dumont.domain import costs
 from dumont.domain.budgets import ALL, Budget, BudgetAction, Verdict, budget_id
@@ -16,7 +17,8 @@ from dumont.domain.hibernation import BY_BUDGET, HIBERNATE
 from dumont.domain.ledger import Kind, LedgerEntry
 from dumont.domain.names import shard_of
 from dumont.domain.records import Instance, Machine, MachineState
-from dumont.operations import destroy, hibernate
+from dumont.operations import alerts, destroy, hibernate
+from dumont.operations.job_facts import end_for_budget
 from dumont.ports import Ports, Transaction
 
 log = logging.getLogger(__name__)
@@ -84,8 +86,12 @@ def look_at(ports: Ports, identifier: str) -> bool:
         if fresh.deadline is not None and fresh.deadline != budget.deadline:
             due = min(due, fresh.deadline)  # something began to bill since we read the books (`look_soon`)
         tx.put(replace(fresh, warned=verdict.warned, reached_at=reached_at, deadline=due))
+        for alert in told:
+            tx.put(alert)
 
+    told = to_tell.of_budget(budget, verdict, now) if ports.alerts else []
     ports.store.transact(work)
+    alerts.publish(ports, told)
     return bool(verdict.reached)
 
 
@@ -130,6 +136,8 @@ def _act(ports: Ports, budget: Budget, name: str) -> None:
     if machine.state in _NOTHING_TO_LOSE or (budget.action is BudgetAction.DESTROY and machine.state in _SPENDS):
         # One that never ran has nothing in it: to give it up loses nothing.
         _try(name, lambda: destroy.request(ports, name, discard=True, requested_by=BY_BUDGET))
+    elif machine.job_id is not None and machine.state is MachineState.RUNNING and end_for_budget(ports, machine):
+        log.info("budget: a job is ended", extra={"machine": name})
     elif budget.action is BudgetAction.HIBERNATE:
         sleeps_on_disk = machine.state is MachineState.HIBERNATED and machine.paused_instance_id is not None
         if machine.state is MachineState.RUNNING or sleeps_on_disk:

@@ -27,6 +27,7 @@ from dumont.domain.turns import Billed
 from dumont.operations import ledger, naming, routes, tend
 from dumont.operations.heartbeats import first_heartbeat
 from dumont.operations.invocation import Fact, Invocation
+from dumont.operations.job_facts import nudge
 from dumont.ports import Transaction
 
 log = logging.getLogger(__name__)
@@ -187,6 +188,7 @@ def take_back(invocation: Invocation, instances: Sequence[Instance], action: Tak
         )
         tx.put(running)
         routes.point(tx, running, now)
+        nudge(tx, running, now)
         step = Step(name="take back", started_at=lost.returned_at or now, ended_at=now, instance_id=back.id,
                     detail="its host came back before another served")  # fmt: skip
         op = replace(op, problem=op.problem or action.problem)

@@ -7,7 +7,7 @@ Also *reap*: the same release for instances that no operation answers for.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -42,6 +42,7 @@ from dumont.domain.records import (
 from dumont.domain.states import check_transition
 from dumont.operations import engine_runs, naming, routes, tend, unsaved_work
 from dumont.operations.invocation import Invocation
+from dumont.operations.job_facts import BY, nudge, open_job
 from dumont.operations.runner import Workflow, new_operation, publish
 from dumont.operations.verification import verify
 from dumont.ports import Ports, Transaction
@@ -56,15 +57,24 @@ _GIVES_WAY = (
     OperationKind.RESTORE,
     OperationKind.VERIFY,
     OperationKind.DIFF,
+    OperationKind.FINISH,
 )
 
 
 def request(
-    ports: Ports, name: str, *, discard: bool, requested_by: str, request_id: str = "", snapshot_first: bool = False
+    ports: Ports,
+    name: str,
+    *,
+    discard: bool,
+    requested_by: str,
+    request_id: str = "",
+    snapshot_first: bool = False,
+    epoch: int | None = None,
 ) -> tuple[Machine, Operation]:
     """Accept the destruction of a machine; a second request meets the first one's operation. It takes over from a
     provision under way, whose instances it then releases.
 
+    With `epoch`, it is the machine as it was at that epoch that is meant, and none that has come since.
     Raises `Unknown` for a machine that is not there, `Conflict` while another operation holds it.
     """
     check_machine_name(name)
@@ -77,6 +87,8 @@ def request(
         machine = tx.get(Machine, name)
         if machine is None or machine.state is MachineState.DESTROYED:
             raise Unknown(f"there is no machine named {name}", field="name", hint="`dumont ls` shows those there are")
+        if epoch is not None and machine.epoch != epoch:
+            raise Conflict(f"{name} has moved on: it is at epoch {machine.epoch}, not {epoch}", code="moved_on")
         held_by = tx.get(Operation, machine.operation_id) if machine.operation_id is not None else None
         if held_by is not None and held_by.open and held_by.kind is OperationKind.DESTROY:
             # "--discard" or "--snapshot" said now holds for the one under way.
@@ -95,8 +107,19 @@ def request(
                 code="failing_over",
                 hint=f"wait until it runs again, or say --discard: dumont down {name} --discard",
             )
+        job = open_job(tx, machine)
+        if job is not None and machine.state is MachineState.RUNNING and not discard and requested_by != BY:
+            # Its command writes at any moment: also between a look at the workspace, or a copy of it, and its end.
+            raise Conflict(
+                f"{name} runs a job",
+                code="job_under_way",
+                field="name",
+                hint=f"dumont job cancel {job.id} stops it, saves what it wrote, and lets {name} go",
+            )
         sleeps_soon = held_by is not None and held_by.kind is OperationKind.HIBERNATE
         gives_way = held_by is None or held_by.kind in _GIVES_WAY or (discard and sleeps_soon)
+        if held_by is not None and machine.state is MachineState.DESTROYING:
+            gives_way = False  # the end of its job lets it go already
         if held_by is not None and held_by.open and not gives_way:
             raise Conflict(
                 f"{name} is in the middle of a {held_by.kind.value}",
@@ -141,7 +164,7 @@ def perform(
             problem = replace(action.problem, safe=unsaved.SAFE)
             invocation.apply(lambda _tx, o, _machine: replace(o, problem=o.problem or problem))
         case BeginDestroy():
-            _begin(invocation, op)
+            begin(invocation, op)
         case Survey():
             spec = machine.spec if machine is not None else MachineSpec()
             tend.survey(invocation, op.machine, spec, instances, action)
@@ -164,15 +187,20 @@ REAP = Workflow(decide=destruction.decide_reap, perform=perform)
 # --- Fence, take over, end ----------------------------------------------------------------------------------------
 
 
-def _begin(invocation: Invocation, op: Operation) -> None:
-    """Raise the epoch and take over whatever the machine has. Since this operation holds the machine, nobody adds to
-    it: a provision that it took over from can write no new intent."""
+def begin(
+    invocation: Invocation, op: Operation, *, unless: Callable[[Transaction, Operation], Problem | None] | None = None
+) -> None:
+    """Raise the epoch and take over whatever the machine has, unless there is a reason not to. Since this operation
+    holds the machine, nobody adds to it: a provision that it took over from can write no new intent."""
     engine_runs.end_keys(invocation.ports, op)
     books = invocation.ports.store.find(Instance, queries.instances_of_machine(op.machine))
 
     def change(tx: Transaction, fresh_op: Operation, machine: Machine | None) -> Operation:
         if machine is None or machine.operation_id != fresh_op.id:
             return fresh_op
+        refused = unless(tx, fresh_op) if unless is not None else None
+        if refused is not None:
+            return replace(fresh_op, problem=fresh_op.problem or refused)
         now = invocation.now()
         engine_runs.give_up_taking(tx, fresh_op)  # "--discard" was said while it was being taken
         for known in books:
@@ -196,8 +224,8 @@ def _begin(invocation: Invocation, op: Operation) -> None:
         routes.close(tx, machine.id, now)
         return replace(fresh_op, phase=destruction.RELEASE, epoch=machine.epoch + 1, problem=None, store_key_id="")
 
-    invocation.apply(change)
-    naming.forget(invocation.ports, op.machine)
+    if invocation.apply(change).phase == destruction.RELEASE:
+        naming.forget(invocation.ports, op.machine)
 
 
 def _abandon(invocation: Invocation, op: Operation) -> None:
@@ -216,13 +244,15 @@ def _finish(invocation: Invocation, op: Operation) -> None:
     def change(tx: Transaction, op: Operation, machine: Machine | None) -> Operation:
         engine_runs.give_up_taking(tx, op)
         if op.kind is OperationKind.DESTROY and machine is not None and machine.operation_id == op.id:
-            tx.put(_ended(op, machine, invocation.now()))
+            tx.put(ended(op, machine, invocation.now()))
+            nudge(tx, machine, invocation.now())
         return replace(op, state=OperationState.FAILED if op.problem is not None else OperationState.SUCCEEDED)
 
     invocation.apply(change)
 
 
-def _ended(op: Operation, machine: Machine, now: float) -> Machine:
+def ended(op: Operation, machine: Machine, now: float) -> Machine:
+    """The machine after the operation that was to end it: destroyed, or as it was."""
     if op.problem is not None:  # refused before anything was done: the machine is as it was
         return replace(machine, operation_id=None, updated_at=now)
     check_transition(machine.state, MachineState.DESTROYED)

@@ -41,17 +41,31 @@ def stand_ins(ports: Ports, machine: Machine) -> list[Snapshot]:
     return ([newest] if newest is not None else []) + restored
 
 
+def restorable(ports: Ports, name: str) -> list[Snapshot]:
+    """The snapshots that a machine may come back from, the best first: its own, then the one that its workspace began
+    with. A job's machine has none from an earlier life of its name: its command never saw those files."""
+    machine = ports.store.get(Machine, name)
+    known = ports.store.find(Snapshot, queries.snapshots_of_machine(name))
+    if machine is not None and machine.job_id is not None:
+        known = [s for s in known if s.created_at >= machine.created_at]
+    best = domain.by_preference(known)
+    first = ports.store.get(Snapshot, machine.filled_from) if machine is not None and machine.filled_from else None
+    return [*best, first] if first is not None and first.restorable and first not in best else best
+
+
 def job_of(
     ports: Ports, op: Operation, snapshot: Snapshot | None, key: StoreKey, workspace: str, home: str
 ) -> dict[str, Any]:
     """The job as the engine reads it. It holds keys: for its standard input alone."""
     action = domain.engine_action(op)
+    # What is restored was sealed for the machine that it was taken of.
+    owner = snapshot.machine if snapshot is not None and action == "restore" else op.machine
     job: dict[str, Any] = {
         "action": action,
-        "machine": op.machine,
+        "machine": owner,
         "snapshot_id": snapshot.id if snapshot is not None else "none",
         "store": _store(key),
-        "data_key": base64.b64encode(ports.data_key(op.machine)).decode(),
+        "data_key": base64.b64encode(ports.data_key(owner)).decode(),
         "workspace": workspace,
         "state_dir": f"{home}/.dumont/state",
         "prefix": domain.epoch_prefix(op.machine, op.epoch),

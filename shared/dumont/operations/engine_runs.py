@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from dumont import queries
 from dumont.domain import snapshots as domain
 from dumont.domain.errors import BlobError, BlobRefused, ShellError
 from dumont.domain.records import Instance, Machine, Operation, OperationKind, Problem, Step
@@ -16,7 +15,7 @@ from dumont.domain.snapshots import Pack, Snapshot, SnapshotState
 from dumont.domain.tending import backoff_seconds
 from dumont.operations import damage, engine_host, unsaved_work
 from dumont.operations.engine_jobs import job_of as job_of
-from dumont.operations.engine_jobs import mint, plain, subject
+from dumont.operations.engine_jobs import mint, plain, restorable, subject
 from dumont.operations.invocation import Invocation, LeaseLostError
 from dumont.ports import Ports, Transaction
 
@@ -210,9 +209,8 @@ def _engine_failed(invocation: Invocation, op: Operation, error: dict[str, Any])
 
 
 def one_before(ports: Ports, op: Operation) -> str | None:
-    known = ports.store.find(Snapshot, queries.snapshots_of_machine(op.machine))
-    this = next((s for s in known if s.id == op.snapshot_id), None)
-    older = [s for s in known if s.restorable and this is not None and s.created_at < this.created_at]
+    this = ports.store.get(Snapshot, op.snapshot_id or "")
+    older = [s for s in restorable(ports, op.machine) if this is not None and s.created_at < this.created_at]
     # One that is known to be damaged comes last; else the newest, whether or not it has all files.
     return max(older, key=lambda s: (s.problem is None, s.created_at)).id if older else None
 

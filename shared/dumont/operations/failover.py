@@ -299,6 +299,8 @@ def _fence(invocation: Invocation, before: Operation, machine: Machine, why: str
             phase=provisioning.RACE,
             epoch=fresh.epoch + 1,
             snapshot_id=snapshot.id if snapshot is not None and snapshot.restorable else None,
+            # What it began with is gone: an empty workspace is not that.
+            unrestorable=snapshot is None and fresh.filled_from is not None,
             serve_not_before=_serve_not_before(fresh, lost, beat, last.provider if last is not None else ""),
             tries=0,
             rounds=0,

@@ -11,6 +11,7 @@ from dumont.domain import heartbeats, hibernation, idle, idle_history, snapshots
 from dumont.domain.heartbeats import Heartbeat, Reply, Report
 from dumont.domain.idle import Activity
 from dumont.domain.idle_history import IdleHistory
+from dumont.domain.jobs import at_rest
 from dumont.domain.ledger import more_traffic
 from dumont.domain.names import shard_of
 from dumont.domain.records import (
@@ -65,8 +66,12 @@ def receive(ports: Ports, identity: AgentIdentity, report: Report) -> Reply:
     if record is not None and _is_news(record, stopped=stopped):
         _tell(ports, record.id, now, stopped=stopped)
         return answer
-    if own and machine is not None and machine.state is MachineState.HIBERNATING and stopped:
-        _wake_hibernation(ports, machine)
+    if own and machine is not None and stopped and (machine.state is MachineState.HIBERNATING or machine.workload_held):
+        _wake_who_waits_for_stop(ports, machine)
+    elif own and machine is not None and machine.job_id is not None and report.workload.state == "exited":
+        from dumont.operations import jobs  # few heartbeats end a job: a cold start need not read how one ends
+
+        jobs.step(ports, machine.job_id)
     if report.engine is not None and report.engine.ended:
         _wake_owner(ports, machine, None if own else record, report.engine.run)
     return answer
@@ -77,7 +82,7 @@ def has_stopped(beat: Heartbeat) -> bool:
     return beat.waits_since is not None and beat.received_at > beat.waits_since and beat.workload.state in STOPPED
 
 
-def _wake_hibernation(ports: Ports, machine: Machine) -> None:
+def _wake_who_waits_for_stop(ports: Ports, machine: Machine) -> None:
     """The workload does not run any more: its snapshot need not wait until it would have been asked after."""
     held = ports.store.get(Operation, machine.operation_id or "")
     if held is None or not _waits_for_stop(held):
@@ -86,7 +91,9 @@ def _wake_hibernation(ports: Ports, machine: Machine) -> None:
     def work(tx: Transaction) -> Operation | None:
         op = tx.get(Operation, held.id)
         beat = tx.get(Heartbeat, machine.instance_id or "")
-        if op is None or not _waits_for_stop(op) or beat is None or not has_stopped(beat):
+        if op is None or not _waits_for_stop(op) or beat is None:
+            return None
+        if not (has_stopped(beat) if op.kind is OperationKind.HIBERNATE else at_rest(op, machine, beat)):
             return None
         tx.put(replace(op, not_before=0.0))
         return op
@@ -97,7 +104,8 @@ def _wake_hibernation(ports: Ports, machine: Machine) -> None:
 
 
 def _waits_for_stop(op: Operation) -> bool:
-    return op.open and op.kind is OperationKind.HIBERNATE and op.phase == hibernation.STOPPING
+    """Both kinds begin with it, in a phase of the same name."""
+    return op.open and op.kind in (OperationKind.HIBERNATE, OperationKind.FINISH) and op.phase == hibernation.STOPPING
 
 
 def _traffic(before: Heartbeat | None, report: Report, now: float) -> Traffic:

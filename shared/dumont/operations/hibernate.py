@@ -46,6 +46,7 @@ from dumont.domain.statuses import InstanceStatus
 from dumont.operations import engine_runs, ledger, routes, tend
 from dumont.operations.heartbeats import first_heartbeat, has_stopped
 from dumont.operations.invocation import Invocation
+from dumont.operations.job_facts import nudge
 from dumont.operations.runner import Workflow, new_operation, publish
 from dumont.operations.verification import verify
 from dumont.ports import Ports, Transaction
@@ -310,6 +311,7 @@ def _fall_asleep(invocation: Invocation, op: Operation, *, paused: bool = False)
             )
         )
         routes.close(tx, machine.id, now)
+        nudge(tx, machine, now)
         if o.tier != hibernation.HIBERNATE:
             detail = "its disk is kept" if paused else "it did not stop in its time, and is let go instead"
             step = Step(name="pause", started_at=_checked_at(o), ended_at=now, ok=paused,

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from dumont.domain.alerts import Alert, of_operation
 from dumont.domain.errors import DumontError
 from dumont.domain.host_events import events_between
 from dumont.domain.records import Instance, InstanceState, Machine, Operation, Step
-from dumont.operations import ledger
+from dumont.operations import alerts, ledger
 from dumont.operations.reputations import note
 from dumont.ports import CALL_SECONDS_MAX, Ports, Transaction
 
@@ -70,14 +71,16 @@ class Invocation:
     def apply(self, change: Callable[[Transaction, Operation, Machine | None], Operation]) -> Operation:
         """Change the operation, and what else `change` writes, if the lease is ours. Raises `LeaseLostError`."""
 
-        def work(tx: Transaction) -> Operation:
+        def work(tx: Transaction) -> tuple[Operation, list[Alert]]:
             op = self._mine(tx)
             machine = tx.get(Machine, op.machine)
             changed = self._held(change(tx, op, machine), self.now())
             tx.put(changed)
-            return changed
+            return changed, self._to_tell(tx, op, changed)
 
-        return self.ports.store.transact(work)
+        changed, to_tell = self.ports.store.transact(work)
+        alerts.publish(self.ports, to_tell)
+        return changed
 
     def record(
         self,
@@ -90,7 +93,7 @@ class Invocation:
         all the same (else it would bill unseen until the reaper comes), and only then `LeaseLostError` is raised.
         """
 
-        def work(tx: Transaction) -> bool:
+        def work(tx: Transaction) -> tuple[bool, list[Alert]]:
             now = self.now()
             op = tx.get(Operation, self.operation_id)
             mine = op is not None and op.open and op.lease_owner == self.owner
@@ -106,11 +109,15 @@ class Invocation:
                 note(tx, after.offer, events_between(before, after, now), now)
                 if op is not None:
                     steps += steps_between(before, after, op, now)
-            if mine and op is not None:
-                tx.put(self._held(change(replace(op, steps=op.steps + tuple(steps))), now))
-            return mine
+            if not mine or op is None:
+                return False, []
+            changed = self._held(change(replace(op, steps=op.steps + tuple(steps))), now)
+            tx.put(changed)
+            return True, self._to_tell(tx, op, changed)
 
-        if not self.ports.store.transact(work):
+        mine, to_tell = self.ports.store.transact(work)
+        alerts.publish(self.ports, to_tell)
+        if not mine:
             raise LeaseLostError(self.operation_id)
 
     def let_go(self, until: float, *, unless_nudged: bool = False) -> bool:
@@ -128,6 +135,13 @@ class Invocation:
             return True
 
         return self.ports.store.transact(work)
+
+    def _to_tell(self, tx: Transaction, before: Operation, after: Operation) -> list[Alert]:
+        """What people are to be told of a change, written down with it: whoever tells it reads the records then."""
+        to_tell = of_operation(before, after, self.now()) if self.ports.alerts else []
+        for alert in to_tell:
+            tx.put(alert)
+        return to_tell
 
     def _mine(self, tx: Transaction) -> Operation:
         op = tx.get(Operation, self.operation_id)

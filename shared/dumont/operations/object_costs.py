@@ -11,7 +11,8 @@ from dumont.domain.snapshots import Snapshot
 from dumont.ports import Ports
 
 LAST = "object-costs"
-_DOWNLOADS = (OperationKind.RESTORE, OperationKind.FAILOVER, OperationKind.WAKE)
+_DOWNLOADS = (OperationKind.RESTORE, OperationKind.FAILOVER, OperationKind.WAKE, OperationKind.PROVISION)
+"""Those that fetch a snapshot, if they have one: a provision, for a job that begins with files."""
 
 
 def enter_yesterday(ports: Ports) -> int:

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Callable
 
 from dumont import queries
+from dumont.domain import alerts as to_tell
 from dumont.domain import snapshots
 from dumont.domain.errors import Conflict, Unknown
 from dumont.domain.records import Machine, MachineState
 from dumont.domain.snapshots import Snapshot
-from dumont.operations import snapshot
+from dumont.operations import alerts, snapshot
 from dumont.ports import Ports
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ def snapshot_by_policy(ports: Ports, machine: Machine, now: float) -> float | No
     due_at = snapshots.due_at(machine, taken)
     if due_at is None or due_at > now or machine.state is not MachineState.RUNNING:
         return due_at
+    alerts.write(ports, to_tell.overdue(machine, taken, now))
     damaged = any(s.damaged_at == due_at for s in taken)
     reason = "damage" if damaged else "policy"
     _try(machine, lambda: snapshot.request_snapshot(ports, machine.id, reason=reason, requested_by="policy"))

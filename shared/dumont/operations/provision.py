@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -42,9 +42,9 @@ from dumont.domain.states import NAME_IS_FREE, check_transition
 from dumont.operations import budgets, naming, routes, tend
 from dumont.operations.heartbeats import first_heartbeat
 from dumont.operations.invocation import Invocation
+from dumont.operations.job_facts import nudge
 from dumont.operations.proving import prove_instance
 from dumont.operations.renting import rent, search
-from dumont.operations.rest import wake_if_possible
 from dumont.operations.restoring import end_keys, restore
 from dumont.operations.runner import Workflow, new_operation, publish
 from dumont.ports import Ports, Transaction
@@ -69,9 +69,16 @@ def check_spec(spec: MachineSpec) -> MachineSpec:
 
 
 def request(
-    ports: Ports, name: str, spec: MachineSpec, *, requested_by: str, request_id: str = ""
+    ports: Ports,
+    name: str,
+    spec: MachineSpec,
+    *,
+    requested_by: str,
+    request_id: str = "",
+    furnish: Callable[[Transaction, Machine, Operation], tuple[Machine, Operation]] | None = None,
 ) -> tuple[Machine, Operation]:
     """Accept a new machine: its record and its operation, in one transaction; then the message that starts it.
+    `furnish` may change both before they are written, and write what belongs to them.
 
     Raises `Conflict` if the name is taken, `InvalidInput` for a spec that cannot be.
     """
@@ -113,13 +120,13 @@ def request(
             requested_by=requested_by,
             request_id=request_id,
         )
+        if furnish is not None:
+            machine, op = furnish(tx, machine, op)
         tx.put(machine)
         tx.put(op)
         return machine, op
 
     machine, op = ports.store.transact(work)
-    if ports.make_schedule is not None:
-        wake_if_possible(ports, ports.make_schedule())
     publish(ports, op)
     return machine, op
 
@@ -202,6 +209,7 @@ def _win(invocation: Invocation, instances: Sequence[Instance], action: Win) -> 
         )
         tx.put(running)
         routes.point(tx, running, now)
+        nudge(tx, running, now)
         return replace(op, phase=provisioning.RELEASE, candidates=())
 
     invocation.apply(change)
@@ -267,6 +275,7 @@ def _finish(invocation: Invocation) -> None:
                     ended_at=now,
                 )
             )
+            nudge(tx, machine, now)
         return replace(op, state=OperationState.FAILED)
 
     invocation.apply(change)

@@ -22,8 +22,11 @@ import logging
 from msgspec.structs import replace
 
 from dumont import queries
-from dumont.domain.errors import ScheduleError
+from dumont.domain.alerts import Alert
+from dumont.domain.chats import Chat
+from dumont.domain.errors import ScheduleError, StoreError
 from dumont.domain.heartbeats import Heartbeat
+from dumont.domain.jobs import Job
 from dumont.domain.records import Instance, Machine, Operation, Record
 from dumont.domain.rest import PAUSE_SECONDS_MAX, RestPhase, SweepRest, Work, may_rest
 from dumont.optional_ports import SweepSchedule
@@ -35,7 +38,7 @@ SWEEPS = "sweeps"
 
 
 def look(ports: Ports) -> Work:
-    """What a sweep could have to do, up to the first thing found: one to seven reads, of one record each."""
+    """What a sweep could have to do, up to the first thing found: one to ten reads, of one record each."""
     store = ports.store
     if store.find(Machine, queries.any_machine_open()):
         return Work(machines_open=1)
@@ -43,7 +46,9 @@ def look(ports: Ports) -> Work:
         return Work(operations_open=1)
     if store.find(Instance, queries.any_instance_open()):
         return Work(instances_open=1)
-    with_deadlines: tuple[type[Record], ...] = (Machine, Operation, Heartbeat)
+    with_deadlines: tuple[type[Record], ...] = (Machine, Operation, Heartbeat, Job)
+    if ports.alerts:
+        with_deadlines += (Alert, Chat)
     return Work(deadlines=sum(bool(store.find(kind, queries.any_deadline())) for kind in with_deadlines))
 
 
@@ -96,11 +101,11 @@ def wake(ports: Ports, schedule: SweepSchedule) -> bool:
 
 
 def wake_if_possible(ports: Ports, schedule: SweepSchedule) -> bool:
-    """As `wake`, where a scheduler that does not answer must not fail the wish: it is logged, and since the phase is
-    left as it was, the next call tries again."""
+    """As `wake`, where a scheduler or a store that does not answer must not fail the wish, which is committed: it is
+    logged, and since the phase is left as it was, the next call tries again."""
     try:
         return wake(ports, schedule)
-    except ScheduleError as error:
+    except (ScheduleError, StoreError) as error:
         log.error("the sweeps' schedule was not resumed", extra={"error": str(error)})
         return False
 

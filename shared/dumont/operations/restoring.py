@@ -7,7 +7,6 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from dumont import queries
 from dumont.domain import snapshots, tending
 from dumont.domain.errors import BlobError, ShellError
 from dumont.domain.records import Instance, InstanceState, Machine, Operation, OperationKind, Problem, Step
@@ -49,7 +48,8 @@ def _start(invocation: Invocation, op: Operation, machine: Machine, instance: In
         return
     began = invocation.now()
     run = f"{op.id}-{snapshot.id}-{instance.restores + 1}"
-    key = ports.make_blobs().mint_key(snapshots.machine_prefix(machine.id), "read", KEY_SECONDS, holder=op.id)
+    # A job may begin with another machine's snapshot, which its user named: then this host reads that machine's prefix.
+    key = ports.make_blobs().mint_key(snapshots.machine_prefix(snapshot.machine), "read", KEY_SECONDS, holder=op.id)
     engine = ports.engine()
     try:
         session = _connect(ports, instance)
@@ -187,6 +187,6 @@ def end_keys(ports: Ports, op: Operation) -> None:
 
 
 def last_restorable(ports: Ports, machine: str) -> Snapshot | None:
-    """The snapshot to come back from: the newest good one, else one that misses named files, else a damaged one."""
-    known = ports.store.find(Snapshot, queries.snapshots_of_machine(machine))
-    return next(iter(snapshots.by_preference(known)), None)
+    """The snapshot to come back from: the newest good one, else one that misses named files, else a damaged one; else
+    what its workspace began with."""
+    return next(iter(engine_jobs.restorable(ports, machine)), None)

@@ -11,8 +11,9 @@ from dumont import queries
 from dumont.domain.actions import Action, Wait
 from dumont.domain.errors import BusUnavailable, StoreError
 from dumont.domain.names import shard_of
-from dumont.domain.records import Instance, Machine, Operation, OperationKind
+from dumont.domain.records import Instance, Machine, Operation, OperationKind, OperationState
 from dumont.operations.invocation import LEASE_SECONDS, Invocation, LeaseLostError
+from dumont.operations.rest import wake_if_possible
 from dumont.ports import Ports
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ TOPICS: Mapping[OperationKind, str] = {
     OperationKind.RESTORE: "dumont-snapshot",
     OperationKind.VERIFY: "dumont-snapshot",
     OperationKind.DIFF: "dumont-snapshot",
+    OperationKind.FINISH: "dumont-jobs",
 }
 
 
@@ -95,7 +97,18 @@ def new_operation(
 
 
 def publish(ports: Ports, operation: Operation) -> None:
-    """Send the hint that an operation can go on. A lost one is made good by the sweep, so failure is only logged."""
+    """Send the hint that an operation can go on; called after the commit that made it, or that let it go on.
+
+    A lost hint is made good by the sweep, so failure is only logged; and for that somebody must sweep: where the
+    schedule of sweeps can rest, it is resumed first. One read where it does not rest.
+    """
+    if ports.make_schedule is not None:
+        wake_if_possible(ports, ports.make_schedule())
+    send(ports, operation)
+
+
+def send(ports: Ports, operation: Operation) -> None:
+    """As `publish`, for who knows that the sweeps do not rest: the sweep itself."""
     try:
         ports.bus.publish(TOPICS[operation.kind], {"operation_id": operation.id})
     except BusUnavailable as error:
@@ -141,6 +154,7 @@ def _go_on(invocation: Invocation, workflow: Workflow, stop_at: float) -> Outcom
     while True:
         op = invocation.ports.store.get(Operation, invocation.operation_id)
         if op is None or not op.open:
+            _say_if_failed(op)
             return Outcome.ENDED
         if op.lease_owner != invocation.owner:
             return Outcome.NOT_OURS
@@ -164,6 +178,17 @@ def _go_on(invocation: Invocation, workflow: Workflow, stop_at: float) -> Outcom
             return Outcome.CONTINUES
         invocation.keep(op)
         workflow.perform(invocation, op, machine, instances, action)
+
+
+def _say_if_failed(op: Operation | None) -> None:
+    """Alerts listen for these words. A problem's code is one of ours; its detail may hold what a host or a market
+    wrote, and stays in the record."""
+    if op is not None and op.state is OperationState.FAILED:
+        code = op.problem.code if op.problem is not None else ""
+        log.error(
+            "operation failed",
+            extra={"operation": op.id, "kind": op.kind.value, "machine": op.machine, "code": code},
+        )
 
 
 def _try_to_let_go(invocation: Invocation) -> None:

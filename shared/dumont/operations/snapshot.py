@@ -41,7 +41,9 @@ from dumont.ports import Ports, Transaction
 log = logging.getLogger(__name__)
 
 
-def request_snapshot(ports: Ports, name: str, *, requested_by: str, reason: str = "user") -> Operation:
+def request_snapshot(
+    ports: Ports, name: str, *, requested_by: str, reason: str = "user", request_id: str = ""
+) -> Operation:
     """Accept a snapshot of a running machine: its record (being taken) and its operation, in one transaction.
 
     Raises `Unknown`, or `Conflict` if the machine does not run or another operation holds it.
@@ -52,7 +54,7 @@ def request_snapshot(ports: Ports, name: str, *, requested_by: str, reason: str 
         machine = _free_running(tx, name)
         now = ports.clock.now()
         op = new_operation(operation_id, OperationKind.SNAPSHOT, name, machine.epoch, now, requested_by=requested_by)
-        op = replace(op, snapshot_id=snapshot_id)
+        op = replace(op, snapshot_id=snapshot_id, request_id=request_id)
         snapshot = Snapshot(
             id=snapshot_id,
             machine=name,

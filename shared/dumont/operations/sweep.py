@@ -11,12 +11,13 @@ from dumont import queries
 from dumont.domain.budgets import Budget
 from dumont.domain.errors import ScheduleError, StoreError
 from dumont.domain.heartbeats import Heartbeat
+from dumont.domain.jobs import Job
 from dumont.domain.records import Machine, Operation, Schedule
-from dumont.operations import budget_settings, budgets, failover, object_costs, policies, sleeping, spares
+from dumont.operations import alerts, budget_settings, budgets, failover, jobs, object_costs, policies, sleeping, spares
 from dumont.operations.reap import reap
 from dumont.operations.reconcile import reconcile
 from dumont.operations.rest import rest
-from dumont.operations.runner import publish
+from dumont.operations.runner import send
 from dumont.ports import Ports, Transaction
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ def sweep(ports: Ports, *, listening_since: float = 0.0) -> Swept:
         woken += _wake(ports, op.id, now)
     for machine in ports.store.find(Machine, queries.due(now)):
         looked_at += _look_at(ports, machine.id)
+    for job in ports.store.find(Job, queries.due(now)):
+        looked_at += jobs.step(ports, job.id) is not None
     for budget in ports.store.find(Budget, queries.due(now)):
         looked_at += budgets.look_at(ports, budget.id)
     reaped = _slow_look(ports) if _is_due(ports, REAPER, REAP_EVERY_SECONDS, now) else 0
@@ -124,7 +127,7 @@ def _wake(ports: Ports, operation_id: str, now: float) -> bool:
     op = ports.store.transact(work)
     if op is None:
         return False
-    publish(ports, op)
+    send(ports, op)
     return True
 
 
@@ -159,11 +162,12 @@ def _earliest(*moments: float | None) -> float | None:
 
 
 def _slow_look(ports: Ports) -> int:
-    """Once a minute: strays at providers, what their lists say for the meter, the day's costs of the object store; and
-    a few times a day the providers' own bills."""
+    """Once a minute: strays at providers, what their lists say for the meter, the day's costs of the object store, what
+    was not told yet; and a few times a day the providers' own bills."""
     reaped = len([op for op in reap(ports) if op])
     budget_settings.watch_credit(ports)
     object_costs.enter_yesterday(ports)
+    alerts.look(ports)
     now = ports.clock.now()
     if _is_due(ports, RECONCILER, RECONCILE_EVERY_SECONDS, now):
         reconcile(ports, from_time=now - RECONCILE_BACK_SECONDS, to_time=now, enter=True)

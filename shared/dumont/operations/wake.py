@@ -13,7 +13,6 @@ from dumont.domain.records import Instance, Machine, MachineState, Operation, Op
 from dumont.domain.snapshots import Snapshot
 from dumont.domain.states import check_transition
 from dumont.operations import budgets, failover
-from dumont.operations.rest import wake_if_possible
 from dumont.operations.restoring import last_restorable
 from dumont.operations.runner import Workflow, new_operation, publish
 from dumont.ports import Ports, Transaction
@@ -76,6 +75,8 @@ def request(ports: Ports, name: str, *, requested_by: str, request_id: str = "")
                 operation_id=op.id,
                 paused_instance_id=None,
                 failure=None,
+                # It bills again: what it spent before counts towards its cap, and only the sweep counts that.
+                deadline=now if machine.spec.budget_usd is not None else machine.deadline,
                 updated_at=now,
             )
         )
@@ -84,8 +85,6 @@ def request(ports: Ports, name: str, *, requested_by: str, request_id: str = "")
 
     op = ports.store.transact(work)
     if op is not None:
-        if ports.make_schedule is not None:
-            wake_if_possible(ports, ports.make_schedule())
         publish(ports, op)
     return op
 

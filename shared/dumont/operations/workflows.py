@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dumont.domain.records import OperationKind
-from dumont.operations import destroy, drills, failover, hibernate, provision, snapshot, spares, wake
+from dumont.operations import destroy, drills, failover, finish, hibernate, provision, snapshot, spares, wake
 from dumont.operations.runner import Workflow
 
 WORKFLOWS: Mapping[OperationKind, Workflow] = {
@@ -21,4 +21,5 @@ WORKFLOWS: Mapping[OperationKind, Workflow] = {
     OperationKind.RESTORE: snapshot.WORKFLOW,
     OperationKind.VERIFY: snapshot.WORKFLOW,
     OperationKind.DIFF: snapshot.WORKFLOW,
+    OperationKind.FINISH: finish.WORKFLOW,
 }

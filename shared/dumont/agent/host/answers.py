@@ -15,12 +15,15 @@ SECONDS_MOST = 86400.0
 
 @dataclass(frozen=True)
 class WorkloadSpec:
-    """The user's command, when to run it anew, how to see that it is well, and how long it has to end by itself."""
+    """The user's command, when (and how often at most, None: without end) to run it anew, how to see that it is well,
+    and how long it has to end by itself.
+    """
 
     run: str
     restart: str = "always"
     health: str = ""
     stop_seconds: float = 10.0
+    max_restarts: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ def _workload(given: Any) -> WorkloadSpec | None:
         raise _Unreadable
     if restart not in POLICIES or not isinstance(health, str):
         raise _Unreadable
-    return WorkloadSpec(run, restart, health, _number(given.get("stop_seconds", 10.0), SECONDS_MOST))
+    most = given.get("max_restarts")
+    stop_seconds = _number(given.get("stop_seconds", 10.0), SECONDS_MOST)
+    return WorkloadSpec(run, restart, health, stop_seconds, _whole(most) if most is not None else None)
 
 
 def _number(value: Any, most: float) -> float:

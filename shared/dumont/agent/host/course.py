@@ -145,7 +145,8 @@ class Course:
         if self.spec is None or wanted.run != self.spec.run:
             self.restarts, self._backoff = 0, Backoff()
         elif self.state == "exited":
-            if self.exit_status is None or not restarts(wanted.restart, self.exit_status):
+            used_up = wanted.max_restarts is not None and self.restarts >= wanted.max_restarts
+            if used_up or self.exit_status is None or not restarts(wanted.restart, self.exit_status):
                 self.spec = wanted
                 return Do.NOTHING
             if now < self._start_at:

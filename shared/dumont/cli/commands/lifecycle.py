@@ -13,12 +13,14 @@ from dumont.cli.commands.gateway import serving_options
 from dumont.cli.commands.market import given, offer_filters
 from dumont.cli.commands.policies import as_fields, keeping_options
 from dumont.cli.commands.sleeping import sleeping_fields, sleeping_options
+from dumont.cli.commands.templates import check_template, say_reach, template_options
 from dumont.cli.errors import USAGE, CliError, Json
 from dumont.cli.output import Cli, common_options, duration, money
 
 
 @click.command()
 @click.argument("name")
+@template_options
 @offer_filters
 @click.option("--image", metavar="IMAGE", help="Container image. [default: pytorch/pytorch:latest]")
 @click.option("--workspace", metavar="PATH", help="The folder that is yours. [default: workspace]")
@@ -52,6 +54,7 @@ def up(cli: Cli, name: str, detach: bool, ssh_key_files: tuple[Path, ...], **opt
     from dumont.cli.follow import outcome
     from dumont.cli.keys import ensure_key, read_public_key
 
+    check_template(options)
     body = {"name": name, **given(sleeping_fields(as_fields(options)))}
     if body.get("verify_every_days") == 0:
         body["verify_every_days"] = None
@@ -71,6 +74,8 @@ def up(cli: Cli, name: str, detach: bool, ssh_key_files: tuple[Path, ...], **opt
     operation, machine = ended
     cli.result({"machine": machine, "operation": operation})
     _say_running(cli, machine, operation)
+    if options.get("template"):
+        say_reach(cli, str(options["template"]), name, machine.get("spec") or {})
 
 
 def _say_running(cli: Cli, machine: Json, operation: Json) -> None:

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Gives each of Dumont's secrets that has none its first value: made here where it can be, asked for where it cannot.
+# Values go to gcloud by standard input, never by a command line. B2's come from infra/b2_setup.py.
+#   infra/secrets.sh PROJECT
+set -euo pipefail
+[[ $# == 1 ]] || { sed -n '2,4s/^# *//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+project=$1
+umask 077
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+names() {
+    python3 -c 'import json, sys; print(*json.load(open(sys.argv[1]))["secrets"].values(), sep="\n")' \
+        "$(dirname "${BASH_SOURCE[0]}")/declared.json"
+}
+
+has_value() {
+    [[ -n $(gcloud secrets versions list "$1" --project="$project" --filter=state=ENABLED --limit=1 \
+        --format='value(name)' 2>/dev/null) ]]
+}
+
+value_of() {
+    case $1 in
+    dumont-ssh-private-key)
+        ssh-keygen -q -t ed25519 -N '' -C dumont -f "$scratch/key" && cat "$scratch/key" ;;
+    dumont-data-master-key)
+        head -c 48 /dev/urandom | base64 -w 0 ;;
+    *)
+        local given
+        read -rsp "$1: " given </dev/tty
+        echo >&2
+        printf %s "$given" ;;
+    esac
+}
+
+missing=0
+while read -r name <&3; do
+    if has_value "$name"; then
+        echo "$name has a value"
+    elif [[ $name == dumont-b2-* ]]; then
+        echo "$name has none: run infra/b2_setup.py BUCKET --project $project" >&2
+        missing=1
+    else
+        value_of "$name" >"$scratch/value" || true
+        [[ -s $scratch/value ]] || { echo "$name: nothing was given" >&2; missing=1; continue; }
+        gcloud secrets versions add "$name" --project="$project" --data-file=- <"$scratch/value" >/dev/null
+        rm -f "$scratch/value"
+        echo "$name has a value now"
+    fi
+done 3< <(names)
+echo "Keep a copy of dumont-data-master-key where you keep what must not be lost: without it no snapshot opens."
+exit "$missing"

@@ -1,0 +1,1 @@
+"""Slack: commands, buttons, cards, and what is told by itself."""

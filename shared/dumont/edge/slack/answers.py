@@ -1,0 +1,50 @@
+"""What is said back to a request, and to whom."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dumont.domain.chats import Chat
+from dumont.domain.messages import Message
+from dumont.edge.problems import document_of
+from dumont.edge.slack import blocks as b
+from dumont.edge.slack import cards
+from dumont.edge.slack.blocks import Block, escaped
+from dumont.operations import look
+from dumont.ports import Ports
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """What is said back; `text` for notifications. `to_all`: the whole channel sees it, since it concerns them."""
+
+    text: str
+    blocks: tuple[Block, ...]
+    to_all: bool = False
+
+    def message(self, chat: Chat) -> Message:
+        """As an answer at the request's own URL; a button's takes the place of its card."""
+        return Message(
+            text=self.text,
+            blocks=self.blocks,
+            reply_url=chat.reply_url,
+            channel=chat.user,
+            in_channel=self.to_all,
+            replaces=chat.kind == "action",
+        )
+
+
+def said(text: str, blocks: list[Block], *, to_all: bool = False) -> Answered:
+    """Blocks with their words for a notification, which are plain text."""
+    return Answered(text=b.clipped(escaped(text, 1000), b.FALLBACK_MOST), blocks=b.message(blocks), to_all=to_all)
+
+
+def refused(error: Exception) -> Answered:
+    """An error, as the API has it; what is not its user's says nothing of our inside."""
+    document = document_of(error)
+    return said(document.detail, cards.refused(document))
+
+
+def card(ports: Ports, name: str, note: str = "", *, to_all: bool = False) -> Answered:
+    """A machine as it is now. Raises `Unknown`."""
+    seen = look.machine(ports, name)
+    return said(f"{name} is {seen.machine.state.value}", cards.machine(seen, note), to_all=to_all)
