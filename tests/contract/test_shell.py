@@ -202,7 +202,11 @@ def test_a_generated_key_is_its_own_public_half(shell: ParamikoShell) -> None:
     assert generate_key() != generate_key()
 
 
-@pytest.mark.parametrize("text", ["", "secret", PRIVATE.replace("b3Bl", "AAAA", 1), PRIVATE[:120], PUBLIC])
+@pytest.mark.parametrize(
+    "text",
+    ["", "secret", PRIVATE.replace("b3Bl", "AAAA", 1), PRIVATE[:120], PUBLIC],
+    ids=["nothing", "a word", "spoilt", "cut off", "the public half"],  # the same in each process: the keys are new
+)
 def test_a_private_key_that_is_none_is_refused_unquoted(text: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         ParamikoShell(text)
