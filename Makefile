@@ -13,7 +13,7 @@ DEMO := $(VENV)/.demo
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types format build lock cloudbuild infra simulate bench-main bench-scale bench-snapshots bench-failover bench-sleep bench-wake clean distclean
+.PHONY: help setup demo test lint types format build lock cloudbuild infra simulate bench-control-plane bench-main bench-scale bench-snapshots bench-failover bench-sleep bench-wake clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,9 @@ simulate: $(DEV) ## random lives of machines, with faults; make simulate SEEDS=1
 
 bench-scale: $(DEV) ## measure a sweep over 10,000 machines, and heartbeats a second
 	$(BIN)/python -m tests.benchmarks.bench_scale $(ARGS)
+
+bench-control-plane: $(DEV) ## count what the control plane uses, at Google's list prices, for 1 to 10,000 machines
+	$(BIN)/python -m tests.benchmarks.bench_control_plane $(ARGS)
 
 bench-main: $(DEV) ## measure what the functions take
 	$(BIN)/python -m tests.benchmarks.bench_main $(ARGS)
