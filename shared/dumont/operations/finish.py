@@ -16,6 +16,7 @@ from dumont.domain.actions import (
     Action,
     AwaitStop,
     BeginDestroy,
+    Dismiss,
     Finish,
     GiveUp,
     PollEngine,
@@ -124,6 +125,8 @@ def perform(
         case Survey():
             spec = machine.spec if machine is not None else MachineSpec()
             tend.survey(invocation, op.machine, spec, instances, action)
+        case Dismiss():
+            tend.dismiss(invocation, op, action)
         case Release():
             tend.release(invocation, by_id[action.instance_id], action)
         case Finish() | Abandon():
