@@ -49,9 +49,9 @@ def test_a_host_that_was_silent_already_is_left_as_in_any_death() -> None:
     assert isinstance(decide(replace(MOVE, snapshot_first=False), replace(MACHINE, operation_id=None)), Fence)
 
 
-def test_a_machine_without_state_is_not_looked_at() -> None:
-    stateless = replace(MACHINE, spec=replace(SPEC, stateless=True), operation_id=None)
-    assert isinstance(decide(machine=stateless), Fence)
+def test_a_machine_that_counts_as_stateless_is_saved_too_while_it_lives() -> None:
+    stateless = replace(MACHINE, spec=replace(SPEC, stateless=True))
+    assert isinstance(decide(machine=stateless), InspectWorkspace)
 
 
 @pytest.mark.parametrize("phase", [snapshots.COPY, snapshots.COPYING, snapshots.VERIFYING])

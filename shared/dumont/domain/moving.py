@@ -33,18 +33,18 @@ def is_suspect(op: Operation, machine: Machine | None) -> bool:
     )
 
 
-def may_lose(op: Operation, machine: Machine) -> bool:
+def may_lose(op: Operation) -> bool:
     """Whether its user said that nothing in its workspace need be saved, or nothing can be: its host was silent when
-    they wished to be rid of it, and what it loses is what any death loses. Of a job's machine nobody said so: that it
-    counts as stateless is for deaths."""
-    return op.discard or not op.snapshot_first or (machine.spec.stateless and machine.job_id is None)
+    they wished to be rid of it, and what it loses is what any death loses. That a machine counts as stateless is for
+    deaths: nobody said that a living one may lose its files."""
+    return op.discard or not op.snapshot_first
 
 
 def decide(op: Operation, machine: Machine | None, now: float) -> Action:
     """The next action of a move by hand, up to its fence."""
     if machine is None or not is_suspect(op, machine):
         return Abandon()
-    if may_lose(op, machine) or op.phase == CHECKED:
+    if may_lose(op) or op.phase == CHECKED:
         return Finish() if op.problem is not None and not op.discard else Fence(f"{op.requested_by} wants it")
     if machine.operation_id != op.id:
         return Abandon()

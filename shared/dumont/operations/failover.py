@@ -158,7 +158,7 @@ def request(ports: Ports, name: str, *, discard: bool, requested_by: str, reques
             discard=discard,
             snapshot_first=not discard and not silent,
         )
-        if not moving_rules.may_lose(op, machine):
+        if not moving_rules.may_lose(op):
             tx.put(replace(machine, operation_id=op.id, updated_at=now))  # a snapshot under way gives way to ours
         tx.put(op)
         return op
