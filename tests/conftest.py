@@ -49,9 +49,9 @@ WHOLE_FILES = ("contract", "end_to_end")
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Over several processes (`--dist loadgroup`) a file's tests stay together, as what they share is dear to start;
-    those of failovers, which share one stage, all of them."""
+    and all stories that are played on the one stage, which would else be played by each process."""
     for item in items:
         path = Path(str(item.path))
         if path.parent.name in WHOLE_FILES:
-            group = "failover" if path.stem.startswith("test_failover") else f"{path.parent.name}/{path.stem}"
-            item.add_marker(pytest.mark.xdist_group(group))
+            on_stage = "stage" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("stage" if on_stage else f"{path.parent.name}/{path.stem}"))
