@@ -13,7 +13,7 @@ DEMO := $(VENV)/.demo
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types format build lock cloudbuild infra simulate bench-control-plane bench-main bench-scale bench-snapshots bench-failover bench-sleep bench-wake clean distclean
+.PHONY: help setup demo test lint types format build lock cloudbuild infra simulate mutation-check bench-control-plane bench-main bench-scale bench-snapshots bench-failover bench-sleep bench-wake clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,9 @@ infra: $(DEV) ## what infra/ takes from functions/ and the queries; then its for
 
 simulate: $(DEV) ## random lives of machines, with faults; make simulate SEEDS=10000 runs more of them
 	$(if $(SEEDS),SIMULATION_SEEDS=$(SEEDS)) $(BIN)/python -m pytest -n 2 tests/simulation/test_histories.py $(ARGS)
+
+mutation-check: $(DEV) ## deliberate defects, each of which the simulation must find; ARGS='--seeds 500 --only NAME'
+	$(BIN)/python -m tests.simulation.mutation $(ARGS)
 
 bench-scale: $(DEV) ## measure a sweep over 10,000 machines, and heartbeats a second
 	$(BIN)/python -m tests.benchmarks.bench_scale $(ARGS)

@@ -60,7 +60,7 @@ locals {
     defect = {
       title    = "A function failed"
       severity = "ERROR"
-      messages = ["request failed", "work failed", "message not understood"]
+      messages = ["request failed", "work failed", "message not understood", "an audit entry was not written"]
       advice   = "The log has the exception and the operation. Operations are tried again by themselves."
     }
   }
@@ -77,7 +77,9 @@ locals {
       ],
     )
   }
+}
 
+locals {
   channels = concat(
     [for channel in google_monitoring_notification_channel.email : channel.id],
     tolist(var.alert_channels),

@@ -78,7 +78,13 @@ resource "google_cloudfunctions2_function" "function" {
         DUMONT_SCHEDULER_JOB = local.sweep_job
         DUMONT_DNS           = var.dns
         DUMONT_DNS_ZONE      = var.dns_zone
+
+        DUMONT_CHANGES_PER_MINUTE    = tostring(var.changes_per_minute)
+        DUMONT_WRONG_KEYS_PER_MINUTE = tostring(var.wrong_keys_per_minute)
+        # Google's own front end is one.
+        DUMONT_PROXIES = tostring(1 + var.proxies)
       },
+      local.slack_environment,
       # Who is called by Google alone looks at the token too. Google's front door (IAM) has checked its signature by then,
       # and taken it away: that holds because no such function is open to anyone (below).
       each.value.public ? {} : {

@@ -84,6 +84,39 @@ variable "cors_origins" {
   }
 }
 
+variable "changes_per_minute" {
+  description = "How often a minute one API key may ask for a change; 0 sets no limit. Reading and heartbeats have none."
+  type        = number
+  default     = 240
+
+  validation {
+    condition     = var.changes_per_minute >= 0 && var.changes_per_minute <= 999999 && floor(var.changes_per_minute) == var.changes_per_minute
+    error_message = "A whole number from 0 to 999999."
+  }
+}
+
+variable "wrong_keys_per_minute" {
+  description = "How many wrong keys a minute one address is told of; 0 sets no limit."
+  type        = number
+  default     = 60
+
+  validation {
+    condition     = var.wrong_keys_per_minute >= 0 && var.wrong_keys_per_minute <= 999999 && floor(var.wrong_keys_per_minute) == var.wrong_keys_per_minute
+    error_message = "A whole number from 0 to 999999."
+  }
+}
+
+variable "proxies" {
+  description = "How many proxies of your own stand between callers and Google's functions and add to X-Forwarded-For: a load balancer counts as one."
+  type        = number
+  default     = 0
+
+  validation {
+    condition     = var.proxies >= 0 && var.proxies <= 9 && floor(var.proxies) == var.proxies
+    error_message = "A whole number from 0 to 9."
+  }
+}
+
 variable "log_level" {
   description = "What the functions log: DEBUG, INFO, WARNING or ERROR. Alerts need ERROR at least."
   type        = string
@@ -186,5 +219,44 @@ variable "google_budget_usd_per_month" {
   validation {
     condition     = var.google_budget_usd_per_month >= 1 && floor(var.google_budget_usd_per_month) == var.google_budget_usd_per_month
     error_message = "A whole number, 1 at least."
+  }
+}
+
+variable "slack_alerts" {
+  description = "Whether Slack is told what happens by itself: failovers, budgets, orphans, the day's digest. The app's secrets are set by infra/secrets.sh."
+  type        = bool
+  default     = false
+}
+
+variable "slack_channel" {
+  description = "The channel that is told, by its id (C…); the app must be in it. \"\" if an incoming webhook is used instead."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.slack_channel == "" || can(regex("^[CG][A-Z0-9]{6,}$", var.slack_channel))
+    error_message = "A channel's id looks like C0123456789: it is at the end of the channel's details."
+  }
+}
+
+variable "slack_team" {
+  description = "The Slack workspace whose requests are taken, by its id (T…). \"\" takes any that the app is installed in."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.slack_team == "" || can(regex("^[TE][A-Z0-9]{6,}$", var.slack_team))
+    error_message = "A workspace's id looks like T0123456789."
+  }
+}
+
+variable "slack_roles" {
+  description = "Slack members who may do more than look: member id (U…) → viewer, operator or admin."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for role in values(var.slack_roles) : contains(["viewer", "operator", "admin"], role)])
+    error_message = "A role is viewer, operator or admin."
   }
 }

@@ -170,3 +170,13 @@ def all_budgets() -> Query:
 def all_credits() -> Query:
     """What each provider last said of its credit."""
     return Query(limit=100)
+
+
+def latest_audit(*, limit: int = 100) -> Query:
+    """What anybody asked to be changed, newest first."""
+    return Query(order_by="at", descending=True, limit=limit)
+
+
+def audit_of(who: str, *, limit: int = 100) -> Query:
+    """What one asked to be changed, newest first."""
+    return Query(where=(Where("who", "==", who),), order_by="at", descending=True, limit=limit)

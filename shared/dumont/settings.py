@@ -31,6 +31,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     With `DUMONT_CALLER`, workers and the sweep run only for identity tokens that Google signed for that account and
     for `DUMONT_AUDIENCE`; `DUMONT_CALLER_CHECKED=iam` says that Google's front door has checked their signatures.
     `DUMONT_GOOGLE_KEYS_URL` is where the keys of those are, if not at Google.
+    One key may change things `DUMONT_CHANGES_PER_MINUTE` times, and one address may try as many wrong keys as
+    `DUMONT_WRONG_KEYS_PER_MINUTE` says, before 429 is all it is told; 0 sets no limit. An address is what the first of
+    the `DUMONT_PROXIES` proxies before us saw.
     """
 
     store: str = "sqlite:"
@@ -58,6 +61,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     audience: str = ""
     caller_checked: str = ""
     google_keys_url: str = ""
+    changes_per_minute: int = 240
+    wrong_keys_per_minute: int = 60
+    proxies: int = 0
     alerts: str = ""
     slack_signing_secret: str = ""
     slack_bot_token: str = ""
@@ -115,10 +121,20 @@ def read(environment: Mapping[str, str]) -> Settings:
         audience=audience,
         caller_checked=_one_of(environment.get("DUMONT_CALLER_CHECKED", ""), ("", "iam"), "DUMONT_CALLER_CHECKED"),
         google_keys_url=environment.get("DUMONT_GOOGLE_KEYS_URL", ""),
+        changes_per_minute=_count(environment, "DUMONT_CHANGES_PER_MINUTE", 240),
+        wrong_keys_per_minute=_count(environment, "DUMONT_WRONG_KEYS_PER_MINUTE", 60),
+        proxies=_count(environment, "DUMONT_PROXIES", 0),
         **_slack(environment),
         cors_origins=tuple(o.strip() for o in environment.get("DUMONT_CORS_ORIGINS", "").split(",") if o.strip()),
         log_level=environment.get("DUMONT_LOG_LEVEL", "INFO").upper(),
     )
+
+
+def _count(environment: Mapping[str, str], variable: str, by_default: int) -> int:
+    text = environment.get(variable, "") or str(by_default)
+    if not (text.isascii() and text.isdigit() and len(text) <= 6):
+        raise InvalidInput("is no whole number from 0 to 999999", field=variable)
+    return int(text)
 
 
 def _one_of(text: str, known: tuple[str, ...], variable: str) -> str:
@@ -137,12 +153,14 @@ def _slack(environment: Mapping[str, str]) -> dict[str, Any]:
         raise InvalidInput(
             f"cannot be read: {error}", field="DUMONT_SLACK_ROLES", hint='for example {"U012AB3CD": "operator"}'
         ) from error
+    # A secret of Google's must have a value, also where there is no Slack.
+    token, webhook = environment.get("DUMONT_SLACK_BOT_TOKEN", ""), environment.get("DUMONT_SLACK_WEBHOOK_URL", "")
     return {
         "alerts": alerts,
         "slack_roles": roles,
         "slack_signing_secret": environment.get("DUMONT_SLACK_SIGNING_SECRET", ""),
-        "slack_bot_token": environment.get("DUMONT_SLACK_BOT_TOKEN", ""),
-        "slack_webhook_url": environment.get("DUMONT_SLACK_WEBHOOK_URL", ""),
+        "slack_bot_token": token if token.startswith("xox") else "",
+        "slack_webhook_url": webhook if webhook.startswith(("https://", "http://127.0.0.1")) else "",
         "slack_channel": environment.get("DUMONT_SLACK_CHANNEL", ""),
         "slack_team": environment.get("DUMONT_SLACK_TEAM", ""),
         "slack_api_url": environment.get("DUMONT_SLACK_API_URL", "") or "https://slack.com/api/",

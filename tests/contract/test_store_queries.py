@@ -12,7 +12,10 @@ import pytest
 from msgspec.structs import replace
 
 from dumont import queries
+from dumont.domain.alerts import Alert, AlertKind, Told
+from dumont.domain.audit import AuditEntry
 from dumont.domain.budgets import Budget, Credit
+from dumont.domain.chats import Chat
 from dumont.domain.jobs import Job
 from dumont.domain.ledger import LedgerEntry
 from dumont.domain.records import (
@@ -92,9 +95,17 @@ def _records() -> list[Record]:
             )
         )
         records.append(Budget(id=f"machine.m{number}", machine=f"m{number}", deadline=float(number)))
+        entry = AuditEntry(id=f"audit-{number}", at=1.0, who="key-1", name="n", what="w", status=202, expires_at=1e9)
+        records.append(replace(entry, at=float(chance.randrange(9)), who=chance.choice(["key-1", "key-2"])))
         records.append(Credit(id=f"market-{number}", credit_usd=float(number), seen_at=NOW))
         job = Job(id=f"job-{number}", machine="m1", command="train", created_at=1.0, time_up_at=9.0, shard=shard)
         records.append(replace(job, **times))
+        figures = {"share": 0.5, "spent_usd": float(number)}
+        alert = Alert(id=f"budget.{number}", kind=AlertKind.BUDGET, written_at=NOW, figures=figures, shard=shard)
+        records.append(replace(alert, words={"window": "day"}, deadline=times["deadline"]))
+        asked = Chat(id=f"slack-{number}", kind="command", user="U1", text="é", received_at=NOW, expires_at=NOW + 9)
+        records.append(replace(asked, deadline=times["deadline"], shard=shard))
+        records.append(Told(id=f"budget.{number}", reference="C1/1.2", digest=number, sending=number % 2 == 0))
     return records
 
 
@@ -114,6 +125,16 @@ CASES: dict[str, tuple[type[Any], Query, list[Any]]] = {
         Operation,
         queries.due(NOW),
         by("deadline", of_kind(Operation, lambda r: r.deadline is not None and r.deadline <= NOW)),
+    ),
+    "due alerts": (
+        Alert,
+        queries.due(NOW),
+        by("deadline", of_kind(Alert, lambda r: r.deadline is not None and r.deadline <= NOW)),
+    ),
+    "due chats": (
+        Chat,
+        queries.due(NOW),
+        by("deadline", of_kind(Chat, lambda r: r.deadline is not None and r.deadline <= NOW)),
     ),
     "due machines": (
         Machine,
@@ -212,6 +233,16 @@ CASES: dict[str, tuple[type[Any], Query, list[Any]]] = {
         Instance,
         queries.instances_of_provider_ids(("7", "8")),
         by("id", of_kind(Instance, lambda r: r.provider_instance_id in ("7", "8"))),
+    ),
+    "the latest of the audit log": (
+        AuditEntry,
+        queries.latest_audit(limit=6),
+        by("at", of_kind(AuditEntry), newest_first=True)[:6],
+    ),
+    "what one key changed": (
+        AuditEntry,
+        queries.audit_of("key-1", limit=4),
+        by("at", of_kind(AuditEntry, lambda r: r.who == "key-1"), newest_first=True)[:4],
     ),
     "all budgets": (Budget, queries.all_budgets(), by("id", of_kind(Budget))),
     "what each provider last said of its credit": (Credit, queries.all_credits(), by("id", of_kind(Credit))),

@@ -5,9 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,9 +17,9 @@ from dumont.domain.records import Role
 from dumont.edge import keys
 from tests.contract.google_tokens import CALLER, PATH, Google
 from tests.contract.scripted_http import ScriptedServer, said
-from tests.end_to_end.test_bundles import Served, free_port, stop, wait_until_up
+from tests.end_to_end.entry_support import serving
+from tests.end_to_end.test_bundles import Served
 
-ROOT = Path(__file__).parents[2]
 SWEEP = "https://us-central1-pro.cloudfunctions.net/heartbeat-check"
 WORKER = "https://us-central1-pro.cloudfunctions.net/wake-worker"
 PUSH = "/projects/pro/topics/dumont-wake"
@@ -48,37 +45,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def operator(folder: Path) -> str:
     with contextlib.closing(SqliteStore(folder / "store.db")) as store:
         return keys.make(store, SystemIds(), SystemClock(), name="test", role=Role.OPERATOR)
-
-
-@contextlib.contextmanager
-def serving(folder: Path, name: str, target: str, signature: str, **settings: str) -> Iterator[Served]:
-    """One entry under functions-framework's own command."""
-    port = free_port()
-    log = folder / f"{target}-{port}.log"
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("DUMONT_", "GOOGLE_", "VAST_"))},
-        "PYTHONPATH": str(ROOT / "shared"),
-        "DUMONT_STORE": f"sqlite:{folder / 'store.db'}",
-        **settings,
-    }
-    command = [str(Path(sys.executable).parent / "functions-framework"), "--source", "main.py", "--target", target]
-    command += ["--signature-type", signature, "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT / "functions" / name,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        wait_until_up(process, port, log)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
-            yield Served(client, log)
-    finally:
-        stop(process)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from dumont.agent import tokens
 from dumont.agent.host.answers import WorkloadSpec, read_answer
 from dumont.agent.host.mandate import Mandate
 from dumont.domain.errors import StoreError
-from dumont.domain.heartbeats import Report, WorkloadSeen
+from dumont.domain.heartbeats import Readings, Report, WorkloadSeen
 from dumont.local.market.instance import Instance as MarketInstance
 from dumont.operations import heartbeats
 
@@ -147,8 +147,10 @@ class SimAgents:
         identity = tokens.read(SECRET, agent.config["token"])
         assert identity is not None
         try:
+            use = world.use_of(agent.instance)
             report = Report(
                 sequence=agent.sequence,
+                readings=use.readings(sent_at) if use is not None else Readings(),
                 workload=self._workload(agent, sent_at),
                 engine=world.engines.newest(agent.instance.id),
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 from dumont.domain.errors import BlobNotFound, BlobUnavailable
 from dumont.domain.heartbeats import EngineSeen
 from dumont.ports import BlobSeen, CommandResult, KeyRight, StoreKey
+from tests.simulation.broken import Broken
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 _RUN = re.compile(r"/runs/(\S+)")
+_MACHINES_OWN = re.compile(r"machines/[^/]+/(\d+/)?")
+KEY_SECONDS_MOST = 6 * 3600 + 60
 
 
 @dataclass
@@ -37,9 +41,14 @@ class SimBlobs:
         self.keys: dict[str, StoreKey] = {}
         self.holders: dict[str, str] = {}
         """Key → the operation that it was minted for."""
+        self.sent: dict[str, dict[str, bytes]] = {}
+        """Snapshot → its objects, as its host sent them."""
         self.unrevoked: set[str] = set()
         """Keys and holders that were to be revoked while we were away."""
         self._minted = 0
+        self._rng = random.Random(f"objects/{world.seed}")
+        self._shown_from: dict[str, float] = {}
+        """Objects that listings do not show before this."""
 
     def _call(self, name: str) -> None:
         self._world.hub.pause(f"blobs.{name}")
@@ -48,6 +57,10 @@ class SimBlobs:
 
     def mint_key(self, prefix: str, right: KeyRight, valid_seconds: int, *, holder: str = "") -> StoreKey:
         self._call("mint_key")
+        if not _MACHINES_OWN.fullmatch(prefix):
+            raise Broken(f"invariant 9: a key for {prefix!r} reaches past its machine")
+        if valid_seconds > KEY_SECONDS_MOST:
+            raise Broken(f"invariant 9: a key for {valid_seconds} s outlives any lease")
         self._minted += 1
         key = StoreKey(
             kind="b2", endpoint="http://store", region="r", bucket="b", prefix=prefix, secret=right,
@@ -76,7 +89,7 @@ class SimBlobs:
         return [
             BlobSeen(key=k, size=len(d), md5=_md5(d), sha1=None, uploaded_at=at, version_id="", is_latest=True)
             for k, (d, at) in sorted(self.objects.items())
-            if k.startswith(prefix)
+            if k.startswith(prefix) and self._shown_from.get(k, 0.0) <= self._world.hub.now
         ]
 
     def get(self, key: str, *, max_bytes: int, version_id: str | None = None) -> bytes:
@@ -105,8 +118,20 @@ class SimBlobs:
         held = self.keys.get(key_id)
         if held is None or held.secret != "write" or not key.startswith(held.prefix):
             return False
-        self.objects[key] = (data, self._world.hub.now)
+        weather, now = self._world.weather, self._world.hub.now
+        if weather.object_lost and self._rng.random() < weather.object_lost:
+            return True
+        if weather.object_damaged and self._rng.random() < weather.object_damaged:
+            data = data + b" "
+        if weather.object_late and self._rng.random() < weather.object_late:
+            self._shown_from[key] = now + self._rng.uniform(1.0, 60.0)
+        self.objects[key] = (data, now)
         return True
+
+    def is_whole(self, snapshot_id: str) -> bool:
+        """Whether all of a snapshot is there as it was sent."""
+        sent = self.sent.get(snapshot_id, {})
+        return bool(sent) and all(self.objects.get(key, (b"",))[0] == data for key, data in sent.items())
 
 
 def _md5(data: bytes) -> str:
@@ -199,6 +224,7 @@ class SimEngines:
         if not all(self._blobs.send(job["store"]["key_id"], name, data) for name in names):
             return {"event": "error", "code": "store_refused", "message": "the key is dead", "files": []}
         self._world.saved[job["snapshot_id"]] = files
+        self._blobs.sent[job["snapshot_id"]] = dict.fromkeys(names, data)
         objects = [{"key": name, "size": len(data), "md5": _md5(data), "sha256": "s"} for name in names]
         return {
             "event": "result", "manifest": objects[1], "packs": objects[:1], "complete": True, "files": len(files),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import random
@@ -11,15 +10,16 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from dumont.domain.budgets import ALL, Budget, BudgetAction
-from dumont.domain.errors import StoreError, UserError
 from dumont.domain.jobs import Job
 from dumont.domain.reaping import held_by
-from dumont.domain.records import Instance, Machine, MachineSpec, MachineState, Operation, OperationKind
+from dumont.domain.records import Machine, MachineState, Operation
 from dumont.local.market.faults import FaultRate
-from dumont.operations import budget_settings, destroy, drills, failover, hibernate, provision, snapshot, wake
+from dumont.operations import budget_settings
 from dumont.ports import Query
+from tests.simulation import users
 from tests.simulation.invariants import Invariants
 from tests.simulation.jobs import JobInvariants, run_jobs
+from tests.simulation.mask import Mask
 from tests.simulation.world import Weather, World
 
 BUSY_SECONDS = 3600.0
@@ -27,19 +27,41 @@ QUIET_SECONDS = 3600.0
 LAST_SECONDS = 2400.0
 STILL_SECONDS = 240.0
 
-NAMES = ("ada", "bob", "cy")
-WISHES = {"up": 5, "down": 4, "files": 3, "snapshot": 3, "restore": 2, "failover": 1, "hibernate": 3, "wake": 3}
-"""What users wish, by how often."""
+ERA = 2
+"""What a history can hold. In the first era the object store was faultless, and no machine slept by itself; the seeds
+that found something then go on as they went."""
 
 
-def run(seed: int, *, jobs: bool = False) -> World:
-    """Run a seed to its end; with `jobs`, users run jobs, too. Raises `Broken` if an invariant does not hold."""
+def run(
+    seed: int,
+    *,
+    jobs: bool = False,
+    era: int = ERA,
+    mask: Mask | None = None,
+    watch: Callable[[World], None] | None = None,
+) -> World:
+    """Run a seed to its end; with `jobs`, users run jobs, too. Raises `Broken` if an invariant does not hold.
+
+    `mask` leaves parts of it out, without any other draw; `watch` is given the world before anything happens.
+    """
     rng = random.Random(f"history/{seed}")
+    mask = mask if mask is not None else Mask()
     world = World(seed, _weather(rng))
-    world.hub.freeze_share = rng.choice([0.0, 0.0, 0.002])
-    world.market.faults.rates = _market_faults(rng)
-    _outages(world, rng)
-    _budget_of_all(world)
+    freeze_share = rng.choice([0.0, 0.0, 0.002])
+    world.hub.freeze_share = freeze_share if freeze_share and mask.has("freezes") else 0.0
+    world.market.faults.rates = tuple(r for r in _market_faults(rng) if mask.has(f"market {r.kind}"))
+    _outages(world, rng, mask)
+    if mask.has("budget of all"):
+        _budget_of_all(world)
+    if era >= 2:
+        _storage_weather(world)
+        _idleness(world, mask)
+        _cut_off(world, mask)
+    for name in Weather.__dataclass_fields__:
+        if getattr(world.weather, name) and not mask.has(f"weather {name}"):
+            setattr(world.weather, name, 0.0)
+    if watch is not None:
+        watch(world)
     invariants = Invariants(world)
     world.hub.after_event = invariants.check
     of_jobs = JobInvariants(world, invariants.check)
@@ -47,12 +69,15 @@ def run(seed: int, *, jobs: bool = False) -> World:
         world.hub.after_event = of_jobs.check
     world.start_schedule()
     start = world.hub.now
-    for _ in range(rng.randint(2, 12)):
-        world.hub.at(start + rng.uniform(0, BUSY_SECONDS * 0.8), lambda: _wish(world, rng))
-    _sleepy_user(world)
-    if jobs:
-        run_jobs(world, NAMES)
-    world.hub.run(start + BUSY_SECONDS)
+    for number in range(rng.randint(2, 12)):
+        moment = start + rng.uniform(0, BUSY_SECONDS * 0.8)
+        world.hub.at(moment, functools.partial(users.wish, world, rng, mask, f"wish {number}"))
+    users.sleepy(world, mask)
+    if world.long_leases:
+        users.impatient(world, mask)
+    if jobs and mask.has("jobs"):
+        run_jobs(world, users.NAMES)
+    world.hub.run(start + min(BUSY_SECONDS, mask.busy_seconds))
     world.calm()
     _run_until_settled(world, QUIET_SECONDS)
     _no_more_policies(world)
@@ -113,11 +138,7 @@ def _let_go_of_what_is_held(world: World) -> None:
     """A machine that waits for its old host, since nothing else has its files, waits for its user's word: it comes."""
     for machine in world.store.quiet.find(Machine, Query(limit=1000)):
         if machine.state is MachineState.FAILING_OVER:
-            world.hub.spawn(f"let {machine.id} go", functools.partial(_fail_over, world, machine.id, discard=True))
-
-
-def _fail_over(world: World, name: str, *, discard: bool) -> None:
-    failover.request(world.ports, name, discard=discard, requested_by="user")
+            world.hub.spawn(f"let {machine.id} go", functools.partial(users.fail_over, world, machine.id, discard=True))
 
 
 def _weather(rng: random.Random) -> Weather:
@@ -163,135 +184,34 @@ def _market_faults(rng: random.Random) -> tuple[FaultRate, ...]:
     return tuple(rates)
 
 
-def _outages(world: World, rng: random.Random) -> None:
+def _outages(world: World, rng: random.Random, mask: Mask) -> None:
     for what in ("market", "store", "bus", "scheduler", "blobs", "functions"):
-        for _ in range(rng.choice([0, 0, 1, 2])):
-            world.outages.add(what, world.hub.now + rng.uniform(0, BUSY_SECONDS), rng.uniform(5, 150))
+        for number in range(rng.choice([0, 0, 1, 2])):
+            start, seconds = world.hub.now + rng.uniform(0, BUSY_SECONDS), rng.uniform(5, 150)
+            if mask.has(f"outage {what} {number}"):
+                world.outages.add(what, start, seconds)
 
 
-def _wish(world: World, rng: random.Random) -> None:
-    """A user's request: an HTTP function's invocation, which may die like any other; users try again."""
-    name = rng.choice(NAMES)
-    kind = rng.choices(
-        ["up", "down", "files", "snapshot", "restore", "failover", "hibernate", "wake"], [5, 4, 3, 3, 2, 1, 3, 3]
-    )[0]
-    if kind == "files":
-        _write_files(world, name)
-        return
-    again = rng.random() < 0.3
-    spec = _with_spare(world, _spec(rng))
-    discard, first = rng.choice([(True, False), (False, False), (False, True)])
-
-    tier = rng.choice(["pause", "hibernate"])
-
-    rehearses = random.Random(f"drill/{world.seed}/{world.hub.events}").random() < 0.5
-
-    def work() -> None:
-        try:
-            if kind == "up":
-                provision.request(world.ports, name, spec, requested_by="user")
-            elif kind == "snapshot":
-                snapshot.request_snapshot(world.ports, name, requested_by="user")
-            elif kind == "hibernate":
-                hibernate.request(world.ports, name, tier=tier, requested_by="user")
-            elif kind == "wake":
-                wake.request(world.ports, name, requested_by="user")
-            elif kind == "failover":
-                if rehearses:
-                    drills.request(world.ports, name, requested_by="user")
-                else:
-                    _fail_over(world, name, discard=discard)
-            elif kind == "restore":
-                snapshot.request_restore(
-                    world.ports, name, snapshot_id=None, path="", fall_back=first, discard=discard, requested_by="user"
-                )
-            else:
-                destroy.request(world.ports, name, discard=discard, snapshot_first=first, requested_by="user")
-        except (UserError, StoreError):
-            pass  # the user is told, and nothing has changed
-
-    world.hub.spawn(f"{kind} {name}", work, dies_at=world.death())
-    if again:
-        world.hub.after(rng.uniform(0, 3), lambda: world.hub.spawn(f"{kind} {name} again", work))
+def _storage_weather(world: World) -> None:
+    """Objects that get lost, are damaged, or are listed late. Drawn apart, since there was a time without."""
+    rng = random.Random(f"storage/{world.seed}")
+    world.weather.object_lost = rng.choice([0.0, 0.0, 0.02, 0.1])
+    world.weather.object_late = rng.choice([0.0, 0.0, 0.1, 0.5])
+    world.weather.object_damaged = rng.choice([0.0, 0.0, 0.02, 0.1])
 
 
-def _sleepy_user(world: World) -> None:
-    """In most histories one user sends a machine to sleep and wakes it, again and again. Drawn apart, as spares are."""
-    rng = random.Random(f"sleep/{world.seed}")
-    if rng.random() < 0.3:
-        return
-    name, spec = rng.choice(NAMES), _spec(rng)
-    moment = world.hub.now + rng.uniform(1.0, 300.0)
-
-    def then(kind: str, most_seconds: float, work: Callable[[], object]) -> None:
-        nonlocal moment
-        moment += rng.uniform(1.0, most_seconds)
-
-        def attempt() -> None:
-            with contextlib.suppress(UserError, StoreError):  # told no: they go on with what is next all the same
-                work()
-
-        for _ in range(rng.choice([1, 1, 1, 2])):
-            world.hub.at(moment + rng.uniform(0.0, 1.0), lambda: world.hub.spawn(f"{kind} {name}", attempt))
-
-    then("up", 10.0, lambda: provision.request(world.ports, name, spec, requested_by="sleepy"))
-    moment += rng.uniform(100.0, 400.0)
-    for _ in range(rng.randint(1, 4)):
-        world.hub.at(moment, lambda: _write_files(world, name))
-        tier = rng.choice(["pause", "hibernate"])
-        sleep = functools.partial(hibernate.request, world.ports, name, tier=tier, requested_by="sleepy")
-        then("hibernate", 300.0, sleep)
-        if tier == "pause" and rng.random() < 0.2:
-            deeper = functools.partial(hibernate.request, world.ports, name, tier="hibernate", requested_by="sleepy")
-            then("deepen", 400.0, deeper)
-        then("wake", 400.0, lambda: wake.request(world.ports, name, requested_by="sleepy"))
-        moment += rng.uniform(0.0, 200.0)
+def _cut_off(world: World, mask: Mask) -> None:
+    """In some histories many hosts are cut off, go on serving all the while, and come back: what leases are for. On
+    others SSH ends, and nothing else."""
+    if random.Random(f"cut/{world.seed}").random() < 0.25 and mask.has("cut off"):
+        world.long_leases = True
+        cut = FaultRate(kind="network_cut", probability=0.4, seconds=(30.0, 900.0), after_seconds=(60.0, 1800.0))
+        deaf = FaultRate(kind="ssh_dead", probability=0.3, after_seconds=(120.0, 900.0))
+        world.market.faults.rates = (cut, deaf, *world.market.faults.rates)
 
 
-def _spec(rng: random.Random) -> MachineSpec:
-    return MachineSpec(
-        gpu=rng.choice(["RTX 4090", "RTX 4090", "RTX 3090", "H100 SXM"]),
-        max_price_usd_per_hour=rng.choice([None, 0.05, 0.4, 3.0]),
-        race_width=rng.randint(1, 3),
-        boot_timeout_seconds=rng.choice([120.0, 300.0]),
-        ssh_timeout_seconds=60.0,
-        interruptible=rng.random() < 0.2,
-        budget_usd=rng.choice([None, None, 0.01, 0.1]),
-        snapshot_every_minutes=rng.choice([None, None, 5.0, 20.0]),
-        run=rng.choice(["", "serve", "serve"]),
-        heartbeat_seconds=rng.choice([5.0, 20.0]),
-        fence_after_seconds=rng.choice([0.0, 30.0, 120.0]),
-        stateless=rng.random() < 0.3,
-        max_failovers_per_day=rng.choice([0, 2, 24]),
-        verify_every_days=rng.choice([None, 0.01, 7.0]),
-    )
-
-
-def _with_spare(world: World, spec: MachineSpec) -> MachineSpec:
-    """Some machines have a spare. Drawn apart, so that seeds from before there were spares go on as they went."""
-    rng = random.Random(f"spare/{world.seed}/{world.hub.events}")
-    spare = rng.choice(["none", "none", "stopped", "running"])
-    return replace(spec, spare=spare, spare_refresh_minutes=rng.choice([1.0, 20.0]))
-
-
-def _write_files(world: World, name: str) -> None:
-    """The user puts a file into a running machine's workspace; not while they have it taken down or replaced."""
-    machine = world.store.quiet.get(Machine, name)
-    if machine is None or machine.state is not MachineState.RUNNING or machine.instance_id is None:
-        return
-    held_by = world.store.quiet.get(Operation, machine.operation_id or "")
-    if held_by is not None and held_by.kind in (OperationKind.DESTROY, OperationKind.RESTORE):
-        return
-    record = world.store.quiet.get(Instance, machine.instance_id)
-    if record is not None and record.provider_instance_id is not None:
-        world.files.setdefault(int(record.provider_instance_id), {})["user/model.bin"] = rng_bytes(world)
-
-
-def rng_bytes(world: World) -> bytes:
-    """A content that no other file has."""
-    return f"weights {world.hub.now}".encode()
-
-
-def count_of(world: World, kind: type[Machine]) -> int:
-    """How many machines a history has had."""
-    return len(world.store.quiet.find(kind, Query(limit=1000)))
+def _idleness(world: World, mask: Mask) -> None:
+    """In half of the histories machines are used now and then, their agents tell what they can read of it, and some
+    sleep by themselves."""
+    if random.Random(f"idleness/{world.seed}").random() < 0.5 and mask.has("idleness"):
+        world.uses = {}

@@ -6,6 +6,7 @@ the tasks do.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import random
 from collections.abc import Callable
@@ -27,6 +28,8 @@ class Task:
     calls: int = 0
     dead: bool = False
     trace: list[str] = field(default_factory=list)
+    resume: Callable[[], None] = lambda: None
+    """What goes on with it: made once, since it is what most events are."""
 
 
 class Hub:
@@ -34,6 +37,7 @@ class Hub:
 
     def __init__(self, seed: int, *, start: float = 1_750_000_000.0) -> None:
         self.rng = random.Random(f"hub/{seed}")
+        self._random = self.rng.random
         self.now = start
         self.after_event: Callable[[], None] = lambda: None
         self.on_freeze: Callable[[float], None] = lambda _seconds: None
@@ -54,7 +58,8 @@ class Hub:
     def at(self, when: float, what: Callable[[], None]) -> None:
         """Have something happen; what falls on one moment happens in an order that the seed draws."""
         self._count += 1
-        heapq.heappush(self._heap, (max(when, self.now), self.rng.random(), self._count, what))
+        now = self.now
+        heapq.heappush(self._heap, (when if when > now else now, self._random(), self._count, what))
 
     def after(self, seconds: float, what: Callable[[], None]) -> None:
         """Have something happen so much later."""
@@ -83,7 +88,8 @@ class Hub:
 
         runner = greenlet.greenlet(body, parent=self._main)
         self._tasks[runner] = task
-        self.at(self.now, lambda: self._switch(runner))
+        task.resume = functools.partial(self._switch, runner)
+        self.at(self.now, task.resume)
 
     def pause(self, call: str, seconds: float | None = None) -> None:
         """A port call of the running task: time passes, others run. Outside a task nothing happens."""
@@ -104,18 +110,20 @@ class Hub:
             task.trace.append(f"died before {call}")
             raise Died
         wait = seconds if seconds is not None else self.rng.expovariate(1 / 0.03)
-        if seconds is None and self.freeze_share and self.rng.random() < self.freeze_share:
+        if seconds is None and self.freeze_share and self._random() < self.freeze_share:
             frozen_seconds = self.rng.uniform(50.0, 200.0)
             wait += frozen_seconds
             self.on_freeze(frozen_seconds)
-        self.after(wait, lambda: self._switch(current))
+        self.at(self.now + wait, task.resume)
         self._main.switch()
 
     def run(self, until: float) -> None:
         """Let everything happen that falls before `until`."""
-        while self._heap and self._heap[0][0] <= until:
-            when, _, _, what = heapq.heappop(self._heap)
-            self.now = max(self.now, when)
+        heap = self._heap
+        while heap and heap[0][0] <= until:
+            when, _, _, what = heapq.heappop(heap)
+            if when > self.now:
+                self.now = when
             what()
             self.events += 1
             self.after_event()

@@ -16,6 +16,8 @@ from dumont.domain.snapshots import Snapshot, SnapshotState
 from dumont.local.market.instance import Instance as MarketInstance
 from dumont.operations.reconcile import reconcile
 from dumont.ports import Query
+from tests.simulation.broken import Broken as Broken
+from tests.simulation.witness import Witness
 from tests.simulation.world import DEPLOYMENT, World
 
 ORPHAN_SECONDS_MAX = 600.0
@@ -26,25 +28,28 @@ UNSEEN_USD = 0.003
 ALL = Query(limit=100_000)
 
 
-class Broken(AssertionError):
-    """An invariant does not hold; the message names it."""
-
-
 class Invariants:
     """Watches a world. `check` is cheap enough to run after each event."""
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._witness = Witness(world)
         self._unowned_since: dict[int, float] = {}
         self._seen_alive: dict[int, MarketInstance] = {}
         self._over_budget_since: dict[str, float] = {}
         self._next_check = 0.0
+        self._began_at = world.hub.now - 86_400.0
+        """Before anything bills."""
 
     def check(self) -> None:
         """Raise `Broken` if an invariant does not hold now."""
         world = self._world
         if world.defects:
-            raise Broken("the code raised what it should not") from world.defects[0]
+            defect = world.defects[0]
+            said = (
+                str(defect) if isinstance(defect, AssertionError) else f"the code raised what it should not: {defect!r}"
+            )
+            raise Broken(said) from defect
         # Between two effects only time passes: what that breaks (ten minutes, a budget) shows a moment later as well.
         if not world.changed and world.hub.now < self._next_check:
             return
@@ -56,6 +61,7 @@ class Invariants:
             self._next_check = world.hub.now + 5.0
             return
         books = {i.id: i for i in world.store.quiet.find(Instance, ALL)}
+        self._witness.look(live, books)
         self._owned(live, books)
         self._gone_is_gone(live, books)
         if world.hub.now >= self._next_check:
@@ -121,18 +127,21 @@ class Invariants:
         began_with = machine.filled_from if machine is not None else None
         taken = [s for s in store.find(Snapshot, ALL) if s.machine == name or s.id == began_with]
         good = [s for s in taken if s.completed_at is not None]
-        return any(had.items() <= self._world.saved.get(s.id, {}).items() for s in good)
+        return any(had.items() <= self._world.whole(s.id).items() for s in good)
 
     def _died(self, name: str, label: str) -> bool:
         """Whether it was found dead, and its machine moved: what is newer than a verified snapshot is lost with it, and
         nothing else; or all, where its user said that it has no state."""
         machine = self._world.store.quiet.get(Machine, name)
+        stateless = machine is not None and machine.spec.stateless
         moved = any(
-            op.kind is OperationKind.FAILOVER and op.suspect_instance_id == label and not op.snapshot_first
+            op.kind is OperationKind.FAILOVER
+            and op.suspect_instance_id == label
+            and (not op.snapshot_first or stateless)
             for op in self._world.store.quiet.find(Operation, ALL)
             if op.machine == name and op.phase != CONFIRM
         )
-        return moved and (self._has_snapshot(name) or (machine is not None and machine.spec.stateless))
+        return moved and (self._has_snapshot(name) or stateless)
 
     def _has_snapshot(self, machine: str) -> bool:
         return any(s.machine == machine and s.restorable for s in self._world.store.quiet.find(Snapshot, ALL))
@@ -205,8 +214,8 @@ class Invariants:
     def reconcile(self) -> None:
         """What nobody saw is entered by the market's own bill."""
         hub, ports = self._world.hub, self._world.ports
-        to_time = hub.now
-        hub.spawn("reconcile", lambda: _entered(reconcile(ports, from_time=0.0, to_time=to_time, enter=True)))
+        from_time, to_time = self._began_at, hub.now
+        hub.spawn("reconcile", lambda: _entered(reconcile(ports, from_time=from_time, to_time=to_time, enter=True)))
         hub.run(hub.now + 60.0)
 
     def check_quiet(self, *, reconciled: bool = False) -> None:

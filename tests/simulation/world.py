@@ -1,6 +1,6 @@
 """The world around the operations: store, bus, market, machines, clock. The code under test is the real one.
 
-The market is the simulated one, reached by the real Vast adapter over an in-process transport.
+The market is the simulated one, reached by the real Vast adapter through `wire`.
 """
 
 from __future__ import annotations
@@ -9,17 +9,14 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl
-
-import httpx
-import msgspec
 
 from dumont.adapters.memory_store import MemoryStore
+from dumont.adapters.store_rules import Key
 from dumont.adapters.vast import Vast
 from dumont.adapters.vast_read import ssh_of
 from dumont.domain.errors import BusUnavailable, StoreUnavailable
 from dumont.domain.records import SshEndpoint
-from dumont.local.market.api import Api, Request
+from dumont.local.market.api import Api
 from dumont.local.market.core import Market
 from dumont.local.market.instance import Instance as MarketInstance
 from dumont.local.market.rows import instance_row
@@ -32,8 +29,12 @@ from tests.simulation.engine import SimBlobs, SimEngines
 from tests.simulation.hub import Hub
 from tests.simulation.shell import OUR_KEY as OUR_KEY
 from tests.simulation.shell import SimShell
+from tests.simulation.use import Use
+from tests.simulation.wire import MARKET_URL, MarketClient
 
 KEY = "k" * 64
+UNWATCHED = frozenset({"heartbeats", "schedules", "prices"})
+"""Collections that no invariant looks at."""
 DEPLOYMENT = "sim"
 
 
@@ -54,6 +55,11 @@ class Weather:
     list_garbage: float = 0.0
     commit_unknown: float = 0.0
     store_away: float = 0.0
+    object_lost: float = 0.0
+    """Of an object that a host sends: the store has taken it, and it is not there."""
+    object_late: float = 0.0
+    """It is there, and listings do not show it for a while."""
+    object_damaged: float = 0.0
     agent_dies: float = 0.0
     """At each heartbeat, of the agent's process alone."""
 
@@ -68,9 +74,14 @@ class Outages:
         """Let it be away from `start` on."""
         self._spans.setdefault(what, []).append((start, start + seconds))
 
+    def all(self) -> list[tuple[str, float, float]]:
+        """Each stretch: what is away, from when on, for how many seconds."""
+        return [(what, start, end - start) for what, spans in self._spans.items() for start, end in spans]
+
     def away(self, what: str, now: float) -> bool:
         """Whether it is away now."""
-        return any(start <= now < end for start, end in self._spans.get(what, []))
+        spans = self._spans.get(what)
+        return spans is not None and any(start <= now < end for start, end in spans)
 
     def seconds(self, start: float, end: float) -> float:
         """How long anything was away in a stretch of time."""
@@ -105,15 +116,36 @@ class SimIds:
         return self._rng.randbytes(min(count, 64))
 
 
+class _Noticed(MemoryStore):
+    """Says when something was committed that an invariant is about: heartbeats, most of all commits, are not."""
+
+    def __init__(self, pause: Callable[[str], None], committed: Callable[[], None]) -> None:
+        super().__init__(pause=pause)
+        self.committed = committed
+        self.told: Callable[[str, Any, Any], None] | None = None
+
+    def _commit(self, versions: dict[Key, int], writes: dict[Key, Any]) -> bool:
+        before = {key: self._collections.get(key[0], {}).get(key[1]) for key in writes} if self.told else {}
+        done = super()._commit(versions, writes)
+        if done and self.told is not None:
+            for key, record in before.items():
+                self.told(key[0], record, writes[key])
+        if done and any(collection not in UNWATCHED for collection, _ in writes):
+            self.committed()
+        return done
+
+
 class SimStore:
     """The memory store, which yields at each call, and now and then does not answer."""
 
     def __init__(self, hub: Hub, weather: Weather, outages: Outages, committed: Callable[[], None]) -> None:
-        self._hub, self._weather, self._outages, self.committed = hub, weather, outages, committed
-        self._in_task = MemoryStore(pause=self._pause)
+        self._hub, self._weather, self._outages = hub, weather, outages
+        self._in_task = _Noticed(self._pause, committed)
         self.quiet = MemoryStore()
         # One state, two doors: the world looks without time passing.
-        self.quiet.__dict__.update({k: v for k, v in self._in_task.__dict__.items() if k != "_pause"})
+        self.quiet.__dict__.update(
+            {k: v for k, v in self._in_task.__dict__.items() if k not in ("_pause", "committed", "told")}
+        )
 
     def _pause(self, call: str) -> None:
         self._hub.pause(f"store.{call}")
@@ -126,64 +158,17 @@ class SimStore:
     def find(self, kind: Any, query: Any) -> Any:
         return self._in_task.find(kind, query)
 
+    def on_commit(self, told: Callable[[str, Any, Any], None]) -> None:
+        """Tell of each record that is written: its collection, what it was, and what it is now."""
+        self._in_task.told = told
+
     def transact(self, work: Callable[[Transaction], Any]) -> Any:
         result = self._in_task.transact(work)
         # The commit is done; here its answer may be lost, or the process may die before it hears.
-        self.committed()
         self._hub.pause("store.committed", 0.0)
         if self._hub.rng.random() < self._weather.commit_unknown:
             raise StoreUnavailable("the commit's answer was lost")
         return result
-
-
-class MarketTransport(httpx.BaseTransport):
-    """Carries the real adapter's requests to the simulated market; what is lost on the way is lost here."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        world, rng, weather = self._world, self._world.hub.rng, self._world.weather
-        path = request.url.path
-        world.hub.pause(f"market.{request.method} {path}", rng.expovariate(1 / 0.3))
-        if world.outages.away("market", world.hub.now) or rng.random() < weather.request_lost:
-            raise httpx.ConnectTimeout("lost on the way there")
-        if rng.random() < weather.server_error:
-            return httpx.Response(rng.choice([500, 502, 503]), text=rng.choice(["", "<html>oops</html>", "{"]))
-        if rng.random() < weather.too_frequent:
-            return httpx.Response(429, text="API requests too frequent: endpoint threshold=2.0")
-        answer = world.api.handle(
-            Request(
-                method=request.method,
-                path=path,
-                query=dict(parse_qsl(request.url.query.decode())),
-                body=request.content,
-                key=request.headers.get("Authorization", "").removeprefix("Bearer "),
-            ),
-            world.hub.now,
-        )
-        world.changed = True
-        if request.method != "GET":
-            world.agents.look()
-        world.hub.pause(f"market.answer {path}", rng.expovariate(1 / 0.05))
-        if answer.lost or rng.random() < weather.answer_lost:
-            raise httpx.ReadTimeout("lost on the way back")
-        body = answer.body
-        if path.startswith("/api/v1/instances"):
-            body = self._listing(body)
-        return httpx.Response(answer.status, content=body, headers={"Content-Type": answer.content_type})
-
-    def _listing(self, body: bytes) -> bytes:
-        rng, weather = self._world.hub.rng, self._world.weather
-        if rng.random() < weather.list_garbage:
-            return rng.choice([b"{}", b"null", b'{"success":false,"error":"internal"}', b'{"instances":null}'])
-        if rng.random() >= weather.list_lags:
-            return body
-        page = msgspec.json.decode(body)
-        newest = self._world.hub.now - rng.uniform(1.0, 45.0)
-        page["instances"] = [row for row in page["instances"] if row["start_date"] < newest]
-        page["instances_found"] = page["total_instances"] = len(page["instances"])
-        return msgspec.json.encode(page)
 
 
 class SimBus:
@@ -241,6 +226,10 @@ class World:
     files: dict[int, dict[str, bytes]] = field(default_factory=dict)
     saved: dict[str, dict[str, str]] = field(default_factory=dict)
     """Snapshot → what was in the workspace when its engine copied it."""
+    uses: dict[int, Use] | None = None
+    """Of each instance whose agent was heard, whether it is used; None where nobody looks."""
+    long_leases: bool = False
+    """Whether workloads outlive their hosts' silence for long."""
     replaced: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     """Machine, and what a restore has just put something else in the place of."""
 
@@ -253,8 +242,7 @@ class World:
         self.api = Api(self.market, [KEY])
         self.store = SimStore(self.hub, self.weather, self.outages, self._change)
         clock = SimClock(self.hub)
-        transport = MarketTransport(self)
-        vast = Vast(KEY, "http://market", clock=clock, client=httpx.Client(transport=transport))
+        vast = Vast(KEY, MARKET_URL, clock=clock, client=MarketClient(self))
         shell = SimShell(self)
         self.blobs = SimBlobs(self)
         self.engines = SimEngines(self, self.blobs)
@@ -322,6 +310,18 @@ class World:
             if instance.phase(now).running and ssh_of(instance_row(instance, now, market.opened_at)) == endpoint:
                 return instance
         return None
+
+    def whole(self, snapshot_id: str) -> dict[str, str]:
+        """The files that a snapshot holds in truth: none, if the object store has not all of it as it was sent."""
+        return self.saved.get(snapshot_id, {}) if self.blobs.is_whole(snapshot_id) else {}
+
+    def use_of(self, instance: MarketInstance) -> Use | None:
+        """Whether an instance is used, if this history has that."""
+        if self.uses is None:
+            return None
+        if instance.id not in self.uses:
+            self.uses[instance.id] = Use(self.seed, instance.id, self.hub.now)
+        return self.uses[instance.id]
 
     def calm(self) -> None:
         """From now on nothing goes wrong any more."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dumont.cli.commands.gateway import gateway
+from dumont.cli.commands.jobs import job
 from dumont.cli.commands.snapshots import snapshot
 from dumont.cli.main import cli
 from tests.unit.cli_world import NOW, World, instance, machine, offer, operation, output, step
@@ -176,9 +177,10 @@ def test_every_command_has_help_and_takes_json() -> None:
     named = dict(cli.commands)
     named |= {f"snapshot {name}": command for name, command in snapshot.commands.items()}
     named |= {f"gateway {name}": command for name, command in gateway.commands.items()}
+    named |= {f"job {name}": command for name, command in job.commands.items()}
     for name, command in named.items():
         assert command.help, name
-        if name not in ("local", "snapshot", "gateway"):
+        if name not in ("local", "snapshot", "gateway", "job"):
             assert "--json" in {opt for parameter in command.params for opt in parameter.opts}, name
 
 

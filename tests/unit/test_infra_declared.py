@@ -20,6 +20,7 @@ from dumont.build.infra import render
 from dumont.build.reach import Need, needs
 from dumont.domain.collections import RECORDS
 from dumont.domain.records import OperationKind
+from dumont.operations import alerts
 from dumont.operations.runner import TOPICS
 from dumont.ports import Query, Where
 from tests.unit.infra_support import INFRA, ROOT, Evaluated, instances, resource, unquoted
@@ -104,7 +105,7 @@ def test_a_message_waits_for_as_long_as_its_worker_may_run(planned: dict[str, di
 def test_what_the_code_publishes_to_a_worker_listens_to() -> None:
     topics = {name: function["topic"] for name, function in DECLARED["functions"].items() if function["topic"]}
     assert len(set(topics.values())) == len(topics), "one worker a topic: its subscription bears the topic's name"
-    assert set(topics.values()) == set(TOPICS.values())
+    assert set(topics.values()) == {*TOPICS.values(), alerts.TOPIC}
     assert set(TOPICS) == set(OperationKind)
 
 
@@ -130,6 +131,7 @@ def test_a_push_to_the_address_that_terraform_makes_reaches_a_worker_as_an_event
 # --- Settings and secrets -----------------------------------------------------------------------------------------
 
 OF_THE_LOCAL_CLOUD = {
+    "DUMONT_SLACK_API_URL",
     *("DUMONT_STORE", "DUMONT_BUS", "DUMONT_BLOBS", "DUMONT_B2_REALM", "VAST_URL"),
     *("DUMONT_SSH_PRIVATE_KEY_FILE", "DUMONT_DATA_MASTER_KEY_FILE", "DUMONT_GOOGLE_KEYS_URL"),
 }
@@ -196,13 +198,17 @@ def test_reach_tells_doors_from_workers() -> None:
     assert Need.SCHEDULE in found["heartbeat-check"]
 
 
-@every_entry
-def test_what_can_begin_an_operation_can_see_to_it_that_somebody_sweeps(
-    declaration: FunctionDeclaration, entry: Entry
-) -> None:
-    found = needs(declaration, entry)
-    if Need.PUBLISH in found:
-        assert Need.SCHEDULE in found, "a lost message would lie until something else resumes the sweeps"
+BEGIN_OPERATIONS = (
+    *("provision", "destroy", "failover", "hibernate", "wake", "snapshot", "restore", "jobs", "gateway", "v1"),
+    *("heartbeat", "provider-webhook", "heartbeat-check"),
+)
+
+
+def test_what_can_begin_an_operation_can_see_to_it_that_somebody_sweeps() -> None:
+    found = {entry.name: needs(declaration, entry) for declaration, entry in ENTRIES}
+    for name in (*BEGIN_OPERATIONS, *(entry.name for _, entry in ENTRIES if entry.topic in TOPICS.values())):
+        assert {Need.PUBLISH, Need.SCHEDULE} <= found[name], f"{name}: a lost message would lie until the next wish"
+    assert Need.SCHEDULE not in found["machines"] | found["search"] | found["costs"]
 
 
 # --- Indexes ------------------------------------------------------------------------------------------------------

@@ -247,8 +247,11 @@ def structured(collection: str, query: Query) -> types.StructuredQuery:
     for where in query.where:
         if where.op not in _OPERATORS:
             raise unknown_operator(where.op)
-        timed = where.field == EXPIRES and isinstance(where.value, int | float)
-        value = types.Value.wrap(to_timestamp(where.value) if timed else to_value(where.value))
+        wanted = where.value
+        if where.field == EXPIRES and isinstance(wanted, int | float):
+            value = types.Value.wrap(to_timestamp(wanted))
+        else:
+            value = types.Value.wrap(to_value(wanted))
         filters.append(
             {"field_filter": {"field": {"field_path": where.field}, "op": _OPERATORS[where.op], "value": value}}
         )

@@ -48,7 +48,7 @@ class MemoryStore:
         self._pause("find")
         with self._lock:
             stored = list(self._collections.get(kind.collection, {}).values())
-        return run_query([self._decode(kind, item) for item in stored], query)
+        return run_query([self._decode(kind, item) for item in stored] if self._serialise else stored, query)
 
     def transact(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` and commit; on a conflict run it again. Raises `Contention` after `ATTEMPTS` conflicts."""
@@ -110,6 +110,8 @@ def run_query(records: list[R], query: Query) -> list[R]:
     """The records that pass, in Firestore's order: by `order_by`, else by a `<=` field, and then always by id."""
     order_by = ordering_field(query)
     found = [record for record in records if _passes(record, query, order_by)]
+    if len(found) < 2:
+        return found[: query.limit]
     if order_by is None:
         found.sort(key=lambda record: record.id, reverse=query.descending)
     else:

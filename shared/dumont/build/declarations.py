@@ -22,7 +22,7 @@ Target = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Topic = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{2,254}$")]
 Variable = Annotated[str, msgspec.Meta(pattern=r"^[A-Z][A-Z0-9_]*$")]
 Schedule = Annotated[str, msgspec.Meta(pattern=r"^[0-9*/,-]+( [0-9*/,-]+){4}$")]
-Extra = Literal["b2", "gcp", "ssh"]
+Extra = Literal["b2", "gcp", "slack", "ssh"]
 
 
 class DeclarationError(ValueError):

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from dumont.cli.commands.advise import advise
+from dumont.cli.commands.audit import audit
 from dumont.cli.commands.completing import completion
 from dumont.cli.commands.deploy import deploy
 from dumont.cli.commands.events import events
@@ -103,7 +104,7 @@ for _command in (
     search, advise, templates, up, deploy, job, list_machines, show, ssh, run, logs, events,
     snapshot, snapshots, restore, diff, failover, idle, keep,
     hibernate, wake, gateway, url_of, operations, operation, down, ssh_config, ssh_proxy, local, demo,
-    completion, version,
+    audit, completion, version,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from dumont.domain.budgets import Budget, Verdict
+from dumont.domain.budgets import Budget, BudgetAction, Verdict
 from dumont.domain.moving import is_fenced
 from dumont.domain.names import shard_of
 from dumont.domain.provisioning import RELEASE
@@ -21,8 +21,8 @@ from dumont.domain.snapshots import Snapshot, newest_good
 
 KEPT_SECONDS = 30 * 86_400.0
 """How long it is remembered that something was told: longer than anything can say it again."""
-GIVE_UP_SECONDS = 86_400.0
-"""What could not be told in a day is not told: it would keep the sweeps awake, and is in the log."""
+GIVE_UP_SECONDS = 43_200.0
+"""What could not be told in half a day is not told: it would keep the sweeps awake, and tomorrow's digest after it."""
 HINT_SECONDS = 30.0
 """If the hint at an alert is lost, the sweep finds it after this."""
 CHAT = "slack:"
@@ -137,6 +137,14 @@ def of_budget(budget: Budget, verdict: Verdict, now: float) -> list[Alert]:
         words = {"window": passed.window, "action": budget.action.value}
         alerts.append(made(identifier, AlertKind.BUDGET, now, machine=budget.machine, words=words, figures=figures))
     return alerts
+
+
+def of_cap(machine: Machine, spent_usd: float, cap_usd: float, now: float) -> Alert:
+    """A machine has reached its own cap, and goes: once in its life."""
+    figures = {"share": spent_usd / cap_usd, "spent_usd": spent_usd, "limit_usd": cap_usd}
+    words = {"window": "total", "action": BudgetAction.DESTROY.value}
+    identifier = f"cap.{machine.id}.{machine.created_at:.0f}"
+    return made(identifier, AlertKind.BUDGET, now, machine=machine.id, words=words, figures=figures)
 
 
 OVERDUE_GRACE_SECONDS = 600.0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dumont.domain.alerts import Alert, Told
+from dumont.domain.audit import AuditEntry
 from dumont.domain.budgets import Budget, Credit
 from dumont.domain.chats import Chat
 from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.jobs import Job, JobLog
 from dumont.domain.ledger import LedgerEntry
 from dumont.domain.notices import WebhookEvent
+from dumont.domain.quotas import Spent
 from dumont.domain.records import ApiKey, Instance, Machine, Operation, Record, Schedule
 from dumont.domain.reputation import HostRecord
 from dumont.domain.rest import SweepRest
@@ -36,4 +38,6 @@ RECORDS: tuple[type[Record], ...] = (
     Alert,
     Told,
     Chat,
+    Spent,
+    AuditEntry,
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dumont.agent import boot, tokens
 from dumont.agent.tokens import AgentIdentity
 from dumont.domain.errors import Unauthenticated
-from dumont.edge.http import Answer, Call, presented
+from dumont.edge.doors import presented
+from dumont.edge.http import Answer, Call
 
 
 def identity_of(call: Call) -> AgentIdentity:

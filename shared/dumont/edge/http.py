@@ -16,7 +16,9 @@ from flask import Request, Response
 from dumont.adapters.shapes import ready
 from dumont.domain.errors import InvalidInput, MethodNotAllowed, TooLarge, Unknown
 from dumont.domain.records import ApiKey, Role
-from dumont.edge import keys, logs, wiring
+from dumont.edge import doors, limits, logs, wiring
+from dumont.edge.doors import ANYBODY as ANYBODY
+from dumont.edge.doors import Door
 from dumont.edge.problems import MEDIA_TYPE, document_of
 from dumont.ports import Ports
 
@@ -36,6 +38,8 @@ class Call:
     ports: Ports
     key: ApiKey
     request_id: str
+    sent: list[bytes] = field(default_factory=list)
+    """What was read of the body."""
 
     @property
     def path(self) -> list[str]:
@@ -53,12 +57,11 @@ class Call:
 
     def raw_body(self) -> bytes:
         """The body, if it is not larger than is read."""
-        length = self.request.content_length
-        if length is not None and length > BODY_BYTES_MAX:
-            raise TooLarge(f"the body has {length} bytes, and at most {BODY_BYTES_MAX} are read")
+        _check_size(self.request)
         data = self.request.stream.read(BODY_BYTES_MAX + 1)
         if len(data) > BODY_BYTES_MAX:
             raise TooLarge(f"the body has more than the {BODY_BYTES_MAX} bytes that are read")
+        self.sent.append(data)
         return data
 
     def arguments(self, shape: type[T]) -> T:
@@ -112,23 +115,6 @@ def invalid(error: msgspec.ValidationError) -> InvalidInput:
     return InvalidInput(what[:1].lower() + what[1:], field=where or None)
 
 
-ANYBODY = ApiKey(id="", name="anybody", role=Role.VIEWER, secret_sha256="", created_at=0.0)
-GOOGLE = ApiKey(id="", name="google", role=Role.OPERATOR, secret_sha256="", created_at=0.0)
-
-
-@dataclass(frozen=True)
-class Door:
-    """Who may come in: each method with the role that it needs.
-
-    With `open_to_the_world` no API key is asked for: the handler has a proof of its own, or nothing to hide. With
-    `google_calls` the token of this deployment's caller is a proof too (Cloud Scheduler's).
-    """
-
-    methods: Mapping[str, Role]
-    open_to_the_world: bool = False
-    google_calls: bool = False
-
-
 def endpoint(
     *, methods: Mapping[str, Role], open_to_the_world: bool = False, google_calls: bool = False
 ) -> Callable[[Handler], Callable[[Request], Response]]:
@@ -150,6 +136,7 @@ def endpoint(
             response.headers["X-Content-Type-Options"] = "nosniff"
             return response
 
+        serve.door = door  # type: ignore[attr-defined]  # for tests that look at every function's
         return serve
 
     return wrap
@@ -157,6 +144,9 @@ def endpoint(
 
 def _serve(request: Request, request_id: str, handler: Handler, door: Door) -> Response:
     methods = door.methods
+    key, sent = ANYBODY, list[bytes]()
+    told: dict[str, str] = {}
+    code = ""
     origin = request.headers.get("Origin")
     allowed_origin: str | None = None
     try:
@@ -169,15 +159,21 @@ def _serve(request: Request, request_id: str, handler: Handler, door: Door) -> R
         if request.method not in methods:
             raise MethodNotAllowed(f"{request.method} is not answered here", hint=f"use {' or '.join(methods)}")
         ports = wiring.ports()
-        key = _caller(request, ports, door)
-        answer = handler(Call(request=request, ports=ports, key=key, request_id=request_id))
+        _check_size(request)
+        key = doors.caller(request, ports, door)
+        # Counted before the role is looked at: who may not is not to fill the audit log by asking.
+        told = doors.count_change(request, ports, door, key)
+        doors.authorise(request, door, key)
+        answer = handler(Call(request=request, ports=ports, key=key, request_id=request_id, sent=sent))
         if isinstance(answer.body, bytes):
             response = Response(answer.body, status=answer.status, content_type="application/octet-stream")
         else:
             response = _json(answer.body, answer.status, "application/json")
         response.headers.extend(answer.headers)
-    except Exception as error:  # the edge: whatever it is, the caller gets a document and the log the rest
+    except Exception as failure:  # the edge: whatever it is, the caller gets a document and the log the rest
+        error = doors.count_wrong_key(failure, request, door)
         document = document_of(error)
+        code = document.code
         if document.status >= 500:
             log.error("request failed", exc_info=error, extra={"path": request.path, "status": document.status})
         else:
@@ -187,40 +183,28 @@ def _serve(request: Request, request_id: str, handler: Handler, door: Door) -> R
             response.headers["WWW-Authenticate"] = "Bearer"
         if document.status == 405:
             response.headers["Allow"] = ", ".join(methods)
+        if isinstance(error, limits.TooManyRequests):
+            told = limits.fields(error.verdict)
     else:
         log.log(
             logging.DEBUG if door.open_to_the_world else logging.INFO,  # heartbeats are many, and each the same
             "answered",
             extra={"method": request.method, "path": request.path, "status": answer.status, "caller": key.name},
         )
+    name = handler.__name__.replace("_", "-")
+    doors.note_change(request, door, key, response, function=name, code=code, sent=sent, request_id=request_id)
+    response.headers.extend(told)
     if allowed_origin is not None:
         response.headers["Access-Control-Allow-Origin"] = allowed_origin
         response.headers["Vary"] = "Origin"
     return response
 
 
-def _caller(request: Request, ports: Ports, door: Door) -> ApiKey:
-    """Who calls. Raises `Unauthenticated`, `Forbidden`, or `CannotTell`."""
-    if door.open_to_the_world:
-        return ANYBODY
-    secret = presented(request)
-    google = wiring.google_caller() if door.google_calls else None
-    if google is not None and not (secret or "").startswith(keys.PREFIX):
-        google.check(request)
-        return GOOGLE
-    key = keys.authenticate(ports.store, secret)
-    keys.authorise(key, door.methods[request.method])
-    return key
-
-
-def presented(request: Request) -> str | None:
-    """The secret that a request brings with it."""
-    # First: where Google's front door checks callers (Cloud Scheduler's), `Authorization` holds Google's own token.
-    named = request.headers.get("X-Api-Key")
-    if named is not None:
-        return named.strip()
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    return value.strip() if scheme.lower() == "bearer" else None
+def _check_size(request: Request) -> None:
+    """Refuse what says itself that it is too large before anything is done about it."""
+    length = request.content_length
+    if length is not None and length > BODY_BYTES_MAX:
+        raise TooLarge(f"the body has {length} bytes, and at most {BODY_BYTES_MAX} are read")
 
 
 def _json(body: Any, status: int, media_type: str) -> Response:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from dumont.adapters.google_keys import GoogleKeys
     from dumont.adapters.ssh import ParamikoShell
     from dumont.adapters.tunnel import Tunnels
+    from dumont.edge.audit import Auditor
     from dumont.edge.google import GoogleCaller
+    from dumont.edge.limits import Limiter
 
 
 @functools.cache
@@ -48,6 +50,22 @@ def tunnels() -> Tunnels:
         from dumont.adapters.tunnel import Tunnels
 
     return Tunnels(functools.cache(lambda: _shell(settings())))
+
+
+@functools.cache
+def limiter() -> Limiter:
+    """This process's count of who does how much."""
+    from dumont.edge.limits import Limiter
+
+    return Limiter(SystemClock().now)
+
+
+@functools.cache
+def auditor() -> Auditor:
+    """What writes down who changes what."""
+    from dumont.edge.audit import Auditor
+
+    return Auditor()
 
 
 @functools.cache

@@ -179,9 +179,13 @@ def _send(ports: Ports, notifier: Notifier, alert: Alert, told: Told, message: M
     if reference is not None:
         return _send(ports, notifier, alert, replace(told, reference=reference, sending=False, digest=0), message)
     sending = _note(ports, replace(told, sending=True))
-    return replace(
-        sending, reference=notifier.post(message, key=alert.id), sending=False, digest=message.digest, tries=0
-    )
+    try:
+        reference = notifier.post(message, key=alert.id)
+    except NotTold as error:
+        if not error.may_be_there:
+            _note(ports, replace(sending, sending=False))
+        raise
+    return replace(sending, reference=reference, sending=False, digest=message.digest, tries=0)
 
 
 def _note(ports: Ports, told: Told) -> Told:
@@ -225,8 +229,7 @@ def _later(ports: Ports, alert_id: str, error: NotTold) -> None:
         wait = min(FIRST_RETRY_SECONDS * 2.0**told.tries, MOST_RETRY_SECONDS)
         again_at = now + max(wait, error.retry_after_seconds)
         late = again_at > told.first_tried_at + domain.GIVE_UP_SECONDS
-        sending = told.sending and error.may_be_there
-        tx.put(replace(told, lease_owner=None, lease_until=0.0, tries=told.tries + 1, sending=sending))
+        tx.put(replace(told, lease_owner=None, lease_until=0.0, tries=told.tries + 1))
         tx.put(replace(alert, deadline=None if late else again_at))
         return not late
 

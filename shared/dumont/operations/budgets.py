@@ -43,6 +43,7 @@ def enforce_cap(ports: Ports, machine: Machine, now: float) -> float | None:
     spent_usd = costs.total_at_most_usd(instances, now) + traffic_usd
     if spent_usd >= cap_usd * domain.FULL and machine.state in _SPENDS:
         log.error("budget reached", extra={"machine": machine.id, "spent_usd": spent_usd, "budget_usd": cap_usd})
+        alerts.write(ports, to_tell.of_cap(machine, spent_usd, cap_usd, now))
         _try(machine.id, lambda: destroy.request(ports, machine.id, discard=True, requested_by=BY_BUDGET))
     elif spent_usd >= cap_usd * domain.FULL and machine.paused_instance_id is not None:
         # Its disk alone bills, and what is on it is saved.

@@ -23,6 +23,12 @@ def keeping_options(command: F) -> F:
                 help="When it is started again after it ended. [default: always]",
             ),
             click.option(
+                "--max-restarts",
+                type=int,
+                metavar="N",
+                help="How often one host starts it again. [default: without end]",
+            ),
+            click.option(
                 "--health",
                 metavar="CHECK",
                 help='How its health is looked at: "port:8000", "http:8000/health" or "command:test -f up".',
@@ -41,7 +47,7 @@ def keeping_options(command: F) -> F:
                 metavar="S",
                 help="A host cut off from us stops the command after S seconds, and none replaces it before that. "
                 "0: it never stops by itself, and is replaced only once its provider says that it is down. "
-                "[default: 45]",
+                "[default: 30]",
             ),
             click.option(
                 "--no-failover", is_flag=True, help="Do not move it by itself when its host dies; only say so."

@@ -11,7 +11,7 @@ from dumont.edge.problems import ProblemDocument
 from dumont.edge.slack import blocks as b
 from dumont.edge.slack.blocks import Block, code, escaped
 from dumont.edge.slack.figures import duration, gpus, per_hour, usd
-from dumont.edge.slack.words import VERBS, Unclear
+from dumont.edge.slack.words import VERBS, Unclear, option_of
 from dumont.operations.look import MachineSeen, Offers
 
 _SIGNS = {
@@ -208,7 +208,8 @@ def said(hint: str) -> str:
 def refused(document: ProblemDocument) -> list[Block]:
     """An error, in the words that the API has for it."""
     small = f"{document.code} · {document.request_id}" if document.status >= 500 else document.code
-    lines = [f"⚠️ {escaped(document.detail[:1].upper() + document.detail[1:], 800)}"]
+    where = f"{code(option_of(document.field))}: " if document.field and document.field != "name" else ""
+    lines = [f"⚠️ {where}{escaped(document.detail[:1].upper() + document.detail[1:], 800)}"]
     lines += [f"→ {said(document.hint)}"] if document.hint else []
     return [b.section("\n".join(lines)), b.context(escaped(small))]
 

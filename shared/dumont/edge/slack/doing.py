@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from dumont.adapters.shapes import ready
 from dumont.domain import gpus
@@ -20,7 +21,7 @@ from dumont.edge import requests
 from dumont.edge.http import invalid
 from dumont.edge.slack import blocks as b
 from dumont.edge.slack import cards, looking, money, proof
-from dumont.edge.slack.answers import Answered, card, refused, said
+from dumont.edge.slack.answers import Answered, audit, card, refused, said
 from dumont.edge.slack.blocks import escaped
 from dumont.edge.slack.words import Unclear, Wish, parse
 from dumont.operations import (
@@ -39,21 +40,38 @@ from dumont.operations import (
 from dumont.ports import Ports
 from dumont.settings import Settings
 
+_LOOKS = ("machine.show", "machine.refresh")
+
 
 def run(ports: Ports, settings: Settings, chat: Chat) -> Answered:
     """Do what a request asks for, and say what came of it. What its user can mend is said, and not raised."""
+    if chat.kind == "action":
+        return _pressed(ports, settings, chat)
+    wish = parse(chat.text)
+    known = looking.at_once(ports, settings, chat.user, wish)
+    if known is not None or isinstance(wish, Unclear):
+        return known or said("", [])
     try:
-        if chat.kind == "action":
-            return _act(ports, settings, chat)
-        wish = parse(chat.text)
-        known = looking.at_once(ports, settings, chat.user, wish)
-        if known is not None or isinstance(wish, Unclear):
-            return known or said("", [])
         if wish.verb in _READS:
             return _READS[wish.verb](ports, wish)
-        return _CHANGES[wish.verb](ports, chat, wish)
+        answered = _begun_before(ports, chat, {"m": wish.name}) or _CHANGES[wish.verb](ports, chat, wish)
     except UserError as error:
-        return refused(error)
+        answered = refused(error)
+    if wish.verb in _CHANGES:
+        audit(ports, chat, f"/dumont {wish.verb}", wish.name, answered)
+    return answered
+
+
+def _pressed(ports: Ports, settings: Settings, chat: Chat) -> Answered:
+    held: dict[str, Any] = {}
+    try:
+        held = _held(chat.value)
+        answered = _begun_before(ports, chat, held) or _act(ports, settings, chat)
+    except UserError as error:
+        answered = refused(error)
+    if chat.action not in _LOOKS:
+        audit(ports, chat, f"button {chat.action}", str(held.get("m") or held.get("name") or ""), answered)
+    return answered
 
 
 # --- Reading ----------------------------------------------------------------------------------------------------------
@@ -98,12 +116,13 @@ def _up(ports: Ports, chat: Chat, wish: Wish) -> Answered:
 
 def _rent(ports: Ports, chat: Chat, fields: dict[str, Any]) -> Answered:
     name, spec = requests.machine_of(fields)
-    machine, _ = provision.request(ports, name, spec, requested_by=chat.caller, request_id=chat.id)
+    machine, op = provision.request(ports, name, spec, requested_by=chat.caller, request_id=chat.id)
     default = budget_settings.default_limit(ports)
     small = f"all machines together may spend ${default:.2f} a day, then they sleep" if default is not None else ""
     note = f"{_who(chat)} rents *{escaped(name)}*: offers race, the first that proves itself stays. I tell you when."
     blocks = cards.machine(look.machine(ports, machine.id), note)
-    return said(f"{name} is on its way", [*blocks, *([b.context(small)] if small else [])], to_all=True)
+    answered = said(f"{name} is on its way", [*blocks, *([b.context(small)] if small else [])], to_all=True)
+    return replace(answered, status=202, made=op.id)
 
 
 def _snapshot(ports: Ports, chat: Chat, wish: Wish) -> Answered:
@@ -158,7 +177,7 @@ def _act(ports: Ports, settings: Settings, chat: Chat) -> Answered:
         proof.authorise(settings, chat.user)
         return _rent(ports, chat, held)
     name, epoch = str(held.get("m", "")), held.get("e")
-    if chat.action in ("machine.show", "machine.refresh"):
+    if chat.action in _LOOKS:
         return card(ports, name)
     proof.authorise(settings, chat.user)
     record = look.route(ports, name)
@@ -210,7 +229,7 @@ def _stale(ports: Ports, record: Machine, epoch: object) -> Answered:
         f"⚠️ That card was old: it showed epoch {escaped(epoch, 20)} of *{escaped(record.id)}*, which is at "
         f"{record.epoch} now. Nothing was done; this is how it is."
     )
-    return card(ports, record.id, note)
+    return replace(card(ports, record.id, note), status=409, code="moved_on")
 
 
 def _held(value: str) -> dict[str, Any]:
@@ -227,8 +246,22 @@ def _held(value: str) -> dict[str, Any]:
 
 
 def _begun(ports: Ports, chat: Chat, op: Operation, does: str) -> Answered:
+    if op.request_id != chat.id:
+        note = f"*{escaped(op.machine)}* is at it already: {escaped(op.requested_by)} wanted it."
+        return card(ports, op.machine, note)
     note = f"{_who(chat)} {does} *{escaped(op.machine)}*. I tell you when it is done."
-    return card(ports, op.machine, note, to_all=True)
+    return replace(card(ports, op.machine, note, to_all=True), status=202, made=op.id)
+
+
+def _begun_before(ports: Ports, chat: Chat, held: dict[str, Any]) -> Answered | None:
+    """Where this same request has begun its operation, and died before it was answered: it is not begun again."""
+    machine = ports.store.get(Machine, str(held.get("m") or held.get("name") or "-")[:100])
+    op = ports.store.get(Operation, machine.operation_id) if machine is not None and machine.operation_id else None
+    if op is None or op.request_id != chat.id:
+        return None
+    return card(
+        ports, op.machine, f"{_who(chat)}: a {op.kind.value} of *{escaped(op.machine)}* is under way.", to_all=True
+    )
 
 
 def _who(chat: Chat) -> str:

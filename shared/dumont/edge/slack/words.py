@@ -119,6 +119,11 @@ ALIASES: dict[str, str] = {
 _FOR_STOP = ("hibernate", "down")
 
 
+def option_of(field: str) -> str:
+    """An API's field as it is typed here."""
+    return next((f"--{name}" for name, option in _MACHINE.items() if option.field == field), field)
+
+
 def parse(text: str) -> Wish | Unclear:
     """What the text after `/dumont` asks for."""
     words = texts.words(text)
