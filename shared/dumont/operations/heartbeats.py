@@ -42,7 +42,7 @@ def receive(ports: Ports, identity: AgentIdentity, report: Report) -> Reply:
     """
     now = ports.clock.now()
 
-    def work(tx: Transaction) -> tuple[Machine | None, Instance | None, Reply]:
+    def work(tx: Transaction) -> tuple[Machine | None, Instance | None, Reply] | Reply:
         # One transaction: a fence that commits meanwhile makes it run again. So whoever is told to serve was heard
         # before any fence, and the fence has seen it: the old host's lease is known (invariant 1).
         machine = tx.get(Machine, identity.machine)
@@ -51,6 +51,10 @@ def receive(ports: Ports, identity: AgentIdentity, report: Report) -> Reply:
         answer = heartbeats.reply(machine, record, instance_id=identity.instance, epoch=identity.epoch)
         is_spare = machine is not None and machine.spare_instance_id == identity.instance
         before = tx.get(Heartbeat, identity.instance)
+        if before is not None and before.sequence >= 0 and before.received_at > now:
+            # We were held up, and a later one has been heard: written over it, this one would count the host's lease
+            # from too early a moment, and its replacement would serve beside it (invariant 1).
+            return answer
         activity = _activity(before, report, machine, now, serving=answer.state == "serve")
         learned = _learned(tx, identity.machine, before, activity, now)
         beat = _beat(identity, report, answer, activity, now, is_spare=is_spare)
@@ -60,7 +64,10 @@ def receive(ports: Ports, identity: AgentIdentity, report: Report) -> Reply:
             tx.put(learned)
         return machine, record, answer
 
-    machine, record, answer = ports.store.transact(work)
+    heard = ports.store.transact(work)
+    if isinstance(heard, Reply):
+        return heard
+    machine, record, answer = heard
     stopped = report.workload.state in STOPPED
     own = machine is not None and machine.instance_id == identity.instance
     if record is not None and _is_news(record, stopped=stopped):
