@@ -26,8 +26,10 @@ demo: $(if $(wildcard $(DEV)),$(DEV),$(DEMO)) ## the whole of Dumont on this mac
 # On two cores at once: end-to-end tests wait most of their time, and a file's tests stay together.
 test: $(DEV) ## all tests; say make test ARGS='-k provision' for some
 ifeq ($(ARGS),)
-	$(BIN)/python -m pytest -n 2 -q tests/unit tests/simulation
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/contract tests/end_to_end
+	@failed=0; \
+	$(BIN)/python -m pytest -n 2 -q tests/unit tests/simulation || failed=1; \
+	$(BIN)/python -m pytest -n 2 -q --dist loadgroup tests/contract tests/end_to_end || failed=1; \
+	exit $$failed
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif

@@ -48,11 +48,11 @@ def test_a_run_that_ended_long_ago_cuts_short_nothing_that_waits() -> None:
     def beat(run: str) -> None:
         report = Report(sequence=10_000, engine=EngineSeen(run=run, ended=True))
         wish(world, lambda: heartbeats.receive(world.ports, identity, report))
-        world.hub.run(world.hub.now + 0.2)
+        world.hub.run(world.hub.now + 0.4)
 
     beat("op-of-yesterday-snapshot-snap-0-1")
     assert not was_woken(world, waiting), "that run is not the one it waits for"
-    beat(waiting.engine_run)
+    beat(waiting.engine_run, seconds=0.4)  # the store is asked some seven times
     assert was_woken(world, waiting)
 
 
