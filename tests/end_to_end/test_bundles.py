@@ -37,7 +37,13 @@ START_SECONDS = 30.0
 
 GATEWAYS = {"gateway", "v1"}
 """Doors to machines: what is at their root, and how they say no, is another matter."""
-DOORS = [(name, entry) for name, entry in ENTRIES if entry.topic is None and name not in GATEWAYS]
+OWN_PROOF = {"agent": 200, "heartbeat": 400, "provider-webhook": 401, "slack": 401}
+"""Doors that no API key opens, and what they say to a stranger: the agent's program is anyone's, the others ask for a
+signature or a token of their own (heartbeat, which has no secret here, says that it can check none)."""
+DOORS = [e for e in ENTRIES if e[1].topic is None and e[0] not in GATEWAYS and e[0] not in OWN_PROOF]
+TO_A_VIEWER = {"advisor": 400, "audit": 403, "idle": 404}
+"""What a door says to a viewer who asks for nothing in particular, where that is neither what it has nor a refusal to
+change anything: it wants to know which model or machine, or to be asked by an operator."""
 WORKERS = [(name, entry) for name, entry in ENTRIES if entry.topic is not None]
 
 every_function = pytest.mark.parametrize("name", sorted({name for name, _ in ENTRIES}))
@@ -189,9 +195,21 @@ def test_a_door_starts_with_its_own_requirements_alone_and_lets_in_who_has_a_key
 
         known = served.client.request(method, "/", headers={"Authorization": f"Bearer {key}"})
         # A viewer may look, and only look.
-        assert known.status_code == (200 if method == "GET" else 403), served.log.read_text()
+        expected = TO_A_VIEWER.get(name, 200 if method == "GET" else 403)
+        assert known.status_code == expected, served.log.read_text()
         assert known.json()
     assert key not in served.log.read_text()
+
+
+@pytest.mark.parametrize(("name", "status"), sorted(OWN_PROOF.items()))
+def test_a_door_with_a_proof_of_its_own_starts_with_its_own_requirements_alone(
+    name: str, status: int, bundles: dict[str, Bundle], environments: Environments, tmp_path: Path
+) -> None:
+    entry = next(entry for entry in bundles[name].declaration.entries if entry.topic is None)
+    with serve(bundles[name], entry, environments.of(bundles[name]), tmp_path / "store.sqlite") as served:
+        method = "GET" if name == "agent" else "POST"
+        answer = served.client.request(method, "/", json=None if name == "agent" else {})
+        assert answer.status_code == status, (answer.text, served.log.read_text())
 
 
 @pytest.mark.parametrize("name", sorted(GATEWAYS))
@@ -223,7 +241,14 @@ def test_a_worker_starts_with_its_own_requirements_alone_and_spends_a_message_ab
             assert 200 <= taken.status_code < 300, served.log.read_text()
 
 
-NEEDS = {"ssh.py": "ssh", "tunnel.py": "ssh", "tunnel_stream.py": "ssh", "b2.py": "b2", "b2_http.py": "b2"}
+NEEDS = {
+    "ssh.py": "ssh",
+    "tunnel.py": "ssh",
+    "tunnel_stream.py": "ssh",
+    "b2.py": "b2",
+    "b2_http.py": "b2",
+    "slack.py": "slack",
+}
 NEEDS_IN = {"gateway": "ssh"}
 """Adapter, or folder → the extra that it is made of. The engine is no module of a function's: it travels to hosts as
 a file."""
