@@ -46,12 +46,11 @@ def pytest_configure() -> None:
 WHOLE_FILES = ("contract", "end_to_end")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Over several processes (`--dist loadgroup`) a file's tests stay together, as what they share is dear to start;
-    and all stories that are played on the one stage, which would else be played by each process."""
-    for item in items:
-        path = Path(str(item.path))
-        if path.parent.name in WHOLE_FILES:
-            on_stage = "stage" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("stage" if on_stage else f"{path.parent.name}/{path.stem}"))
+    and all stories that are played on the one stage, which would else be played by each process. Marked as they are
+    collected: xdist reads the marks before any other hook sees the whole list."""
+    path = Path(str(item.path))
+    if path.parent.name in WHOLE_FILES:
+        on_stage = "stage" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("stage" if on_stage else f"{path.parent.name}/{path.stem}"))
