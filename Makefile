@@ -28,7 +28,7 @@ test: $(DEV) ## all tests; say make test ARGS='-k provision' for some
 ifeq ($(ARGS),)
 	@failed=0; \
 	$(BIN)/python -m pytest -n 2 -q tests/unit tests/simulation || failed=1; \
-	$(BIN)/python -m pytest -n 2 -q --dist loadgroup tests/contract tests/end_to_end || failed=1; \
+	$(BIN)/python -m pytest -n 2 -q --dist loadfile tests/contract tests/end_to_end || failed=1; \
 	exit $$failed
 else
 	$(BIN)/python -m pytest $(ARGS)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -41,16 +40,3 @@ def pytest_configure() -> None:
     """A shell that starts us in the background has SIGINT ignored, and so would be all that the tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-WHOLE_FILES = ("contract", "end_to_end")
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Over several processes (`--dist loadgroup`) a file's tests stay together, as what they share is dear to start;
-    and all stories that are played on the one stage, which would else be played by each process. Marked as they are
-    collected: xdist reads the marks before any other hook sees the whole list."""
-    path = Path(str(item.path))
-    if path.parent.name in WHOLE_FILES:
-        on_stage = "stage" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("stage" if on_stage else f"{path.parent.name}/{path.stem}"))

@@ -12,10 +12,11 @@ from tests.end_to_end.market_network_support import Plane
 from tests.end_to_end.market_support import Rig, market
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """Plays every story that a test of this session asks for."""
-    specs = [item.callspec for item in request.session.items if hasattr(item, "callspec")]
+    """Plays every story that a test of this file asks for."""
+    mine = [item for item in request.session.items if item.path == request.path]
+    specs = [item.callspec for item in mine if hasattr(item, "callspec")]
     made = Stage(tmp_path_factory.mktemp("stage"), [spec.params["story"] for spec in specs if "story" in spec.params])
     yield made
     made.close()
