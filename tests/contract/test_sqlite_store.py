@@ -52,7 +52,6 @@ MADE_FOR = {
     "instances of an operation",
     "instances rented by an operation",
     "open instances",
-    "instances in a state",
     "a machine's history",
     "the latest operations",
     "all machines",
