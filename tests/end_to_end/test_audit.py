@@ -16,8 +16,9 @@ from dumont.domain.audit import KEPT_SECONDS, AuditEntry
 from dumont.domain.records import Role
 from dumont.edge import keys
 from dumont.ports import Query
+from tests.end_to_end.bundle_support import Served
+from tests.end_to_end.cloud import free_port
 from tests.end_to_end.entry_support import serving
-from tests.end_to_end.test_bundles import Served, free_port
 
 SETTINGS = {"DUMONT_PROXIES": "1", "DUMONT_CHANGES_PER_MINUTE": "5"}
 ADDRESS = "198.51.100.7"
