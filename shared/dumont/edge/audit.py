@@ -1,7 +1,7 @@
 """The audit log: an entry for each change that is asked for, written once its outcome is known, and read by operators.
 
-What is refused is in it too, so that tries are seen; but neither wrong keys, which are nobody's and in the log, nor
-what was too much.
+What is refused is in it too, so that tries are seen; of wrong keys, which are nobody's, an hour's count (`edge.uses`);
+not what was too much.
 """
 
 from __future__ import annotations
@@ -71,4 +71,6 @@ def latest(store: Store, wish: ListEntries) -> list[dict[str, Any]]:
 def shown(entry: AuditEntry) -> dict[str, Any]:
     """One entry, without what it does not say."""
     fields = msgspec.to_builtins(entry)
+    if entry.count == 1:
+        del fields["count"]
     return {name: value for name, value in fields.items() if value != "" and name not in _HIDDEN}
