@@ -38,20 +38,23 @@ class _Named(msgspec.Struct, frozen=True):
 class Auditor:
     """Writes entries."""
 
-    def note(self, ports: Ports, *, sent: bytes = b"", **entry: Any) -> None:
+    def note(self, ports: Ports, *, sent: bytes = b"", about: str = "", **entry: Any) -> None:
         """Write an entry; given are the body that was `sent`, and `AuditEntry`'s fields but for its id and times.
+        Where it is not said what it is `about`, the body does.
 
         What was done is done: a store that does not answer now is an error in the log, with the entry, and no more.
         """
         now = ports.clock.now()
-        made = AuditEntry(id=ports.ids.new("audit"), at=now, about=about(sent), expires_at=now + KEPT_SECONDS, **entry)
+        made = AuditEntry(
+            id=ports.ids.new("audit"), at=now, about=about or named_in(sent), expires_at=now + KEPT_SECONDS, **entry
+        )
         try:
             ports.store.transact(lambda tx: tx.put(made))
         except StoreError as error:
             log.error("an audit entry was not written", extra={"entry": shown(made), "error": str(error)})
 
 
-def about(sent: bytes) -> str:
+def named_in(sent: bytes) -> str:
     """The machine that a request's body names; "" if it names none. Whatever else is there is not looked at."""
     if not sent:
         return ""

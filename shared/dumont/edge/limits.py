@@ -24,7 +24,7 @@ SUBJECTS_MOST = 10_000
 """How many are kept in memory at once; with more, all are forgotten, which costs a read each."""
 AHEAD_PART = 20
 """Who asks often takes this part of what is left at once. Of a quota of 6,000 a minute that is 300: one read and one
-write for up to 300 requests, and at most 140 in the minute that uses it all up. What one process has taken and not used
+write for up to 300 requests, and at most 150 in the minute that uses it all up. What one process has taken and not used
 is lost to the others until the minute ends: with n processes someone may be refused n twentieths early, never late."""
 
 

@@ -57,17 +57,18 @@ class Refusals:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._lock = threading.Lock()
-        self._count = 0
-        self._told_at = float("-inf")
+        # Apart by whether they can be written down: in the local cloud all functions are one process.
+        self._count = {True: 0, False: 0}
+        self._told_at = {True: float("-inf"), False: float("-inf")}
 
     def note(self, ports: Ports | None, address: str) -> None:
         """One more, from this address. `ports` None: of a function that may not write, whose log alone says it."""
-        now = self._now()
+        now, may_write = self._now(), ports is not None
         with self._lock:
-            self._count += 1
-            if now - self._told_at < REFUSALS_NOTED_SECONDS:
+            self._count[may_write] += 1
+            if now - self._told_at[may_write] < REFUSALS_NOTED_SECONDS:
                 return
-            count, self._count, self._told_at = self._count, 0, now
+            count, self._count[may_write], self._told_at[may_write] = self._count[may_write], 0, now
         log.warning("wrong keys were tried", extra={"count": count, "last_address": address})
         if ports is None:
             return
@@ -75,7 +76,7 @@ class Refusals:
             ports.store.transact(lambda tx: _add(tx, count, address, now))
         except StoreError as error:
             with self._lock:
-                self._count += count
+                self._count[may_write] += count
             log.warning("wrong keys were not counted", extra={"count": count, "error": str(error)[:200]})
 
 
