@@ -97,7 +97,7 @@ def count_wrong_key(error: Exception, request: Request, *, may_write: bool) -> E
 
     `may_write`: whether the function's account may. What only shows counts in its memory.
     """
-    if not isinstance(error, Unauthenticated) or error.code == "no_key":
+    if not isinstance(error, Unauthenticated) or isinstance(error, keys.NoProof):
         return error
     chosen, known = wiring.settings(), wiring.ports() if may_write else None
     address = limits.address_of(request, chosen.proxies)

@@ -21,6 +21,10 @@ PREFIX = rules.PREFIX
 _HINT = "send it as `Authorization: Bearer dmt_…`; `dumont local up` prints where its key lies"
 
 
+class NoProof(Unauthenticated):
+    """None was brought, and so none was tried: it is not counted among the wrong ones."""
+
+
 def make(store: Store, ids: Ids, clock: Clock, *, name: str, role: Role) -> str:
     """A new key; only its hash is stored, so that this is the one time that it can be read."""
     key_id = ids.random_bytes(8).hex()
@@ -37,9 +41,9 @@ def is_ours(presented: str) -> bool:
 
 def authenticate(ports: Ports, presented: str | None) -> ApiKey:
     """The key's record, as far as what was presented stands for it: with a token's role, and the generation that is
-    meant. Raises `Unauthenticated`, in the same words whatever is wrong."""
+    meant. Raises `NoProof`, or `Unauthenticated`, in the same words whatever is wrong."""
     if not presented:
-        raise Unauthenticated("this needs an API key", code="no_key", hint=_HINT)
+        raise NoProof("this needs an API key", code="no_key", hint=_HINT)
     key = _of_token(ports, presented) if tokens.is_ours(presented) else _of_key(ports, presented)
     if key is None:
         raise Unauthenticated("the API key is wrong or was revoked", code="wrong_key", hint=_HINT)

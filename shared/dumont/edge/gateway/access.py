@@ -24,11 +24,10 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     key: ApiKey | None = None
 
 
-def refused(code: str | None = None) -> Unauthenticated:
+def refused(kind: type[Unauthenticated] = Unauthenticated) -> Unauthenticated:
     """The one refusal: it does not tell a wrong token from another machine's, nor whether that machine exists."""
-    return Unauthenticated(
+    return kind(
         "this needs the machine's gateway token, or an operator's API key, and there is none that holds",
-        code=code,
         hint="`dumont gateway token NAME` prints one; send it as `Authorization: Bearer dgw_…` or `X-Dumont-Token`",
     )
 
@@ -36,7 +35,7 @@ def refused(code: str | None = None) -> Unauthenticated:
 def caller_of(ports: Ports, secret: str | None) -> Caller:
     """Who brings this secret. Raises `Unauthenticated`."""
     if not secret:
-        raise refused("no_key")
+        raise refused(keys.NoProof)
     if not secret.startswith(tokens.PREFIX):
         key = keys.authenticate(ports, secret)
         wiring.key_uses().note(ports, key)
