@@ -180,3 +180,8 @@ def latest_audit(*, limit: int = 100) -> Query:
 def audit_of(who: str, *, limit: int = 100) -> Query:
     """What one asked to be changed, newest first."""
     return Query(where=(Where("who", "==", who),), order_by="at", descending=True, limit=limit)
+
+
+def all_keys() -> Query:
+    """The API keys, by the time of their making; those that have ended too."""
+    return Query(order_by="created_at", limit=10_000)
