@@ -132,6 +132,7 @@ def test_a_push_to_the_address_that_terraform_makes_reaches_a_worker_as_an_event
 
 OF_THE_LOCAL_CLOUD = {
     "DUMONT_SLACK_API_URL",
+    "DUMONT_WEBHOOKS_LOOPBACK",
     *("DUMONT_STORE", "DUMONT_BUS", "DUMONT_BLOBS", "DUMONT_B2_REALM", "VAST_URL"),
     *("DUMONT_SSH_PRIVATE_KEY_FILE", "DUMONT_DATA_MASTER_KEY_FILE", "DUMONT_GOOGLE_KEYS_URL"),
 }

@@ -55,6 +55,7 @@ _ATTRIBUTES = {
     "make_blobs": Need.BLOBS,
     "agent_secret": Need.KEYS,
     "data_key": Need.KEYS,
+    "subscription_secret": Need.KEYS,
 }
 """The names by which code takes hold of a port (`dumont.ports.Ports`), or of what the composition root makes."""
 

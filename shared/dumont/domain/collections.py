@@ -16,6 +16,7 @@ from dumont.domain.reputation import HostRecord
 from dumont.domain.rest import SweepRest
 from dumont.domain.routing import Route
 from dumont.domain.snapshots import Collected, Snapshot
+from dumont.domain.subscriptions import Delivery, Subscription, SubscriptionIndex
 
 RECORDS: tuple[type[Record], ...] = (
     Machine,
@@ -40,4 +41,7 @@ RECORDS: tuple[type[Record], ...] = (
     Chat,
     Spent,
     AuditEntry,
+    Subscription,
+    SubscriptionIndex,
+    Delivery,
 )
