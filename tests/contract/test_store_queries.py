@@ -109,8 +109,10 @@ def _records() -> list[Record]:
         records.append(
             Subscription(id=f"sub-{number}", url="https://é.example", types=("*",), created_at=1.0, updated_at=1.0)
         )
-        sent = Delivery(id=f"msg_{number}", subscription=f"sub-{number % 3}", type="dumont.test", body="{}", created_at=1.0,
-                        attempts=(Attempt(at=NOW, seconds=0.5, status=500),), shard=shard, expires_at=1e9)  # fmt: skip
+        sent = Delivery(
+            id=f"msg_{number}", subscription=f"sub-{number % 3}", type="dumont.test", body="{}", created_at=1.0,
+            attempts=(Attempt(at=NOW, seconds=0.5, status=500),), shard=shard, expires_at=1e9,
+        )  # fmt: skip
         stage = list(DeliveryState)[number // 3 % 3]
         records.append(replace(sent, created_at=float(number % 7), deadline=times["deadline"], state=stage))
         records.append(Told(id=f"budget.{number}", reference="C1/1.2", digest=number, sending=number % 2 == 0))

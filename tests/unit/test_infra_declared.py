@@ -20,7 +20,7 @@ from dumont.build.infra import render
 from dumont.build.reach import Need, needs
 from dumont.domain.collections import RECORDS
 from dumont.domain.records import OperationKind
-from dumont.operations import alerts
+from dumont.operations import alerts, subscribers
 from dumont.operations.runner import TOPICS
 from dumont.ports import Query, Where
 from tests.unit.infra_support import INFRA, ROOT, Evaluated, instances, resource, unquoted
@@ -105,7 +105,7 @@ def test_a_message_waits_for_as_long_as_its_worker_may_run(planned: dict[str, di
 def test_what_the_code_publishes_to_a_worker_listens_to() -> None:
     topics = {name: function["topic"] for name, function in DECLARED["functions"].items() if function["topic"]}
     assert len(set(topics.values())) == len(topics), "one worker a topic: its subscription bears the topic's name"
-    assert set(topics.values()) == {*TOPICS.values(), alerts.TOPIC}
+    assert set(topics.values()) == {*TOPICS.values(), alerts.TOPIC, subscribers.TOPIC}
     assert set(TOPICS) == set(OperationKind)
 
 
