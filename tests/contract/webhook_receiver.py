@@ -79,7 +79,7 @@ def receiver(context: ssl.SSLContext | None = None, *, host: str = "127.0.0.1") 
     server = Server((host, 0), Handler)
     made = Receiver(server.server_address[1])
     if context is not None:
-        context.sni_callback = lambda _socket, name, _context: made.names.append(name)  # type: ignore[func-returns-value]
+        context.sni_callback = lambda _socket, name, _context: made.names.append(name)
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

@@ -86,16 +86,14 @@ class DeliveringBus:
     def _work(self, delivery_id: str) -> None:
         world = self.world
 
+        def work() -> None:
+            deliveries.deliver(world.ports, self.receivers, delivery_id)
+
         def ended(error: Exception | None) -> None:
             if error is not None and not world.expected(error):
                 world.defects.append(error)
 
-        world.hub.spawn(
-            f"deliver {delivery_id}",
-            lambda: deliveries.deliver(world.ports, self.receivers, delivery_id),
-            dies_at=world.death(),
-            ended=ended,
-        )
+        world.hub.spawn(f"deliver {delivery_id}", work, dies_at=world.death(), ended=ended)
 
 
 @dataclass

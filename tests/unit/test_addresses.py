@@ -47,7 +47,7 @@ def test_an_address_of_the_internet_may_be_sent_to(address: str) -> None:
 @given(private_4)
 def test_a_private_address_stays_private_however_it_is_wrapped(inner: ipaddress.IPv4Address) -> None:
     number = int(inner)
-    wrapped = [
+    wrapped: list[ipaddress.IPv6Address] = [
         ipaddress.IPv6Address((0xFFFF << 32) | number),  # mapped
         ipaddress.IPv6Address((0x2002 << 112) | (number << 80) | 1),  # 6to4
         ipaddress.IPv6Address((0x64FF9B << 96) | number),  # NAT64
@@ -57,7 +57,7 @@ def test_a_private_address_stays_private_however_it_is_wrapped(inner: ipaddress.
     ]
     for address in (inner, *wrapped):
         assert kind_of(str(address)), address
-        assert kind_of(ipaddress.ip_address(address).exploded), address
+        assert kind_of(address.exploded), address
 
 
 @given(st.ip_addresses())
