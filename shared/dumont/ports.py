@@ -242,6 +242,10 @@ def _no_agent_secret() -> bytes:
     raise InvalidInput("no key is configured to make tokens with", field="DUMONT_DATA_MASTER_KEY")
 
 
+def _no_subscription_secret(_subscription: str, _generation: int) -> bytes:
+    raise InvalidInput("no key is configured to sign webhooks with", field="DUMONT_DATA_MASTER_KEY")
+
+
 class EngineFiles(msgspec.Struct, frozen=True, kw_only=True):
     """What a host needs to run the snapshot engine: the program, and the lock of the packages that make it fast."""
 
@@ -283,6 +287,10 @@ class Ports:
     alerts: bool = False
     """Whether somebody is to be told what happens by itself (`domain.alerts`): then it is written down, and a worker
     tells it."""
+    subscriptions: bool = False
+    """Whether programs may want to be told (`domain.subscriptions`): then who does is looked up when there is news."""
+    subscription_secret: Callable[[str, int], bytes] = _no_subscription_secret
+    """A subscription's id and its secret's generation → the 32 bytes that its messages are signed with."""
     engine: Callable[[], EngineFiles] = _no_engine
     """The snapshot engine, as the files that go to hosts."""
 

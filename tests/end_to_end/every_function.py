@@ -22,7 +22,8 @@ from dumont.adapters.sqlite_store import SqliteStore
 from dumont.adapters.ssh import generate_key
 from dumont.build.declarations import FunctionDeclaration, load
 from tests.contract.google_tokens import CALLER
-from tests.end_to_end.test_bundles import free_port, stop, wait_until_up
+from tests.end_to_end.bundle_support import stop, wait_until_up
+from tests.end_to_end.cloud import free_port
 
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = load(ROOT / "functions")

@@ -73,7 +73,7 @@ class Watch:
     def _look(self) -> None:
         while not self._over.wait(0.02):
             with contextlib.suppress(psutil.Error):
-                root = psutil.Process(self.cloud.process.pid)
+                root = psutil.Process(self.cloud.pid)
                 for process in [root, *root.children(recursive=True)]:
                     with contextlib.suppress(psutil.Error):
                         self.commands.add(" ".join(process.cmdline()))

@@ -56,6 +56,7 @@ _ATTRIBUTES = {
     "agent_secret": Need.KEYS,
     "token_secret": Need.KEYS,
     "data_key": Need.KEYS,
+    "subscription_secret": Need.KEYS,
 }
 """The names by which code takes hold of a port (`dumont.ports.Ports`), or of what the composition root makes."""
 

@@ -31,6 +31,7 @@ from dumont.cli.commands.shell import run, ssh
 from dumont.cli.commands.sleep import hibernate, wake
 from dumont.cli.commands.snapshots import diff, restore, snapshot, snapshots
 from dumont.cli.commands.templates import templates
+from dumont.cli.commands.webhook import webhook
 from dumont.cli.errors import EXIT_CODES, FAILED, INTERRUPTED, CliError
 from dumont.cli.output import Cli, common_options, show_error
 
@@ -105,7 +106,7 @@ for _command in (
     search, advise, templates, up, deploy, job, list_machines, show, ssh, run, logs, events,
     snapshot, snapshots, restore, diff, failover, idle, keep,
     hibernate, wake, gateway, url_of, operations, operation, down, ssh_config, ssh_proxy, local, demo,
-    audit, keys, token, completion, version,
+    webhook, audit, keys, token, completion, version,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -17,6 +17,7 @@ from dumont.domain.reputation import HostRecord
 from dumont.domain.rest import SweepRest
 from dumont.domain.routing import Route
 from dumont.domain.snapshots import Collected, Snapshot
+from dumont.domain.subscriptions import Delivery, Subscription, SubscriptionIndex
 
 RECORDS: tuple[type[Record], ...] = (
     Machine,
@@ -42,4 +43,7 @@ RECORDS: tuple[type[Record], ...] = (
     Chat,
     Spent,
     AuditEntry,
+    Subscription,
+    SubscriptionIndex,
+    Delivery,
 )

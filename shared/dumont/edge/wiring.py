@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from dumont import settings as settings_module
 from dumont.adapters.clock import SystemClock, SystemIds
 from dumont.domain.errors import BlobRefused, BusUnavailable, DumontError, InvalidInput
-from dumont.optional_ports import Dns, Notifier, SweepSchedule
+from dumont.optional_ports import Courier, Dns, Notifier, SweepSchedule
 from dumont.ports import Blobs, Bus, EngineFiles, Ports, Provider, Store
 from dumont.settings import Settings
 
@@ -117,6 +117,15 @@ def notifier() -> Notifier:
     return LogNotifier()
 
 
+@functools.cache
+def courier() -> Courier:
+    """What carries webhooks out."""
+    with _importing():
+        from dumont.adapters.http_courier import HttpCourier
+
+    return HttpCourier()
+
+
 @contextlib.contextmanager
 def _importing() -> Iterator[None]:
     """No garbage collection meanwhile: what an import makes stays, and looking through it is a tenth of its time."""
@@ -148,6 +157,10 @@ def build(chosen: Settings) -> Ports:
         make_dns=functools.cache(lambda: _dns(chosen)) if chosen.dns else None,
         dns_zone=chosen.dns_zone,
         make_schedule=functools.cache(lambda: _schedule(chosen)) if chosen.scheduler_job else None,
+        subscriptions=True,
+        subscription_secret=lambda subscription, generation: _derived(
+            chosen, f"dumont webhook secret\0{subscription}\0{generation}".encode()
+        ),
         agent_secret=functools.cache(lambda: _derived(chosen, b"dumont agent tokens")),
         token_secret=functools.cache(lambda: _derived(chosen, b"dumont api tokens")),
         bootstrap_key=chosen.bootstrap_key,
