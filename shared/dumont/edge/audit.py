@@ -20,7 +20,7 @@ from dumont.ports import Ports, Store
 
 log = logging.getLogger(__name__)
 
-_HIDDEN = ("schema_version", "expires_at")
+HIDDEN = ("schema_version", "expires_at")
 
 
 class ListEntries(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,4 +71,4 @@ def latest(store: Store, wish: ListEntries) -> list[dict[str, Any]]:
 def shown(entry: AuditEntry) -> dict[str, Any]:
     """One entry, without what it does not say."""
     fields = msgspec.to_builtins(entry)
-    return {name: value for name, value in fields.items() if value != "" and name not in _HIDDEN}
+    return {name: value for name, value in fields.items() if value != "" and name not in HIDDEN}

@@ -16,10 +16,10 @@ from dumont.edge.views import usd
 from dumont.operations import job_facts, jobs
 from dumont.ports import Ports
 
-_SET_BY_THE_JOB = (
+SET_BY_THE_JOB = (
     "run", "restart", "max_restarts", "stateless", "idle_after_minutes", "wake_at", "sleep_at", "models",
 )  # fmt: skip
-_HIDDEN = (
+HIDDEN = (
     "schema_version", "shard", "deadline", "epoch", "earlier_attempts", "saves", "save_after", "ending_since",
 )  # fmt: skip
 
@@ -55,7 +55,7 @@ def read_request(call: Call) -> tuple[JobRequest, MachineSpec]:
     }
     if "command" not in body:
         raise InvalidInput("a job needs a command", field="command", hint="for example: python train.py")
-    taken = [name for name in _SET_BY_THE_JOB if name in body]
+    taken = [name for name in SET_BY_THE_JOB if name in body]
     if taken:
         raise InvalidInput("a job sets this itself: what it runs is its `command`", field=taken[0])
     own = {field.encode_name for field in msgspec.structs.fields(JobRequest)}
@@ -89,7 +89,7 @@ def accept(call: Call) -> dict[str, Any]:
 def view(ports: Ports, job: Job) -> dict[str, Any]:
     """One job; what it has cost so far, and of one that goes on how its machine is."""
     fields = msgspec.to_builtins(job)
-    shown = {k: v for k, v in fields.items() if v not in (None, "") and k not in _HIDDEN}
+    shown = {k: v for k, v in fields.items() if v not in (None, "") and k not in HIDDEN}
     shown["cost_usd"] = usd(job.cost_usd if job.cost_usd is not None else job_facts.cost_of(ports, job))
     machine = ports.store.get(Machine, job.machine)
     if machine is not None and machine.job_id == job.id:
