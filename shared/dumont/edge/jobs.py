@@ -12,6 +12,7 @@ from dumont.domain.errors import InvalidInput
 from dumont.domain.jobs import HOURS_MOST, Job, JobLog
 from dumont.domain.records import Machine, MachineSpec
 from dumont.edge.http import Call, decode, invalid
+from dumont.edge.requests import MachineName
 from dumont.edge.views import usd
 from dumont.operations import job_facts, jobs
 from dumont.ports import Ports
@@ -27,8 +28,8 @@ HIDDEN = (
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True, rename={"inputs": "from"}):
     """A job; the fields of `MachineSpec` come beside these."""
 
-    command: Annotated[str, Meta(max_length=4096)]
-    name: str | None = None
+    command: Annotated[str, Meta(max_length=4096, examples=["true"])]
+    name: MachineName | None = None
     inputs: Annotated[str, Meta(max_length=64)] | None = None
     retries: Annotated[int, Meta(ge=0, le=100)] = 0
     timeout_hours: Annotated[float, Meta(gt=0, le=8760)] = HOURS_MOST

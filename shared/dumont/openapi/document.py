@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from dumont.build.declarations import FunctionDeclaration
+from dumont.domain.names import MACHINE_NAME
 from dumont.edge.http import BODY_BYTES_MAX
 from dumont.edge.problems import MEDIA_TYPE, TITLES, ProblemDocument
 from dumont.openapi import security
@@ -18,8 +19,8 @@ from dumont.openapi.routes import FunctionRoutes, Raw, Route
 
 _REF = "#/components/schemas/{name}"
 _ROUTE_PARAMETERS = {
-    "name": ("A machine's name.", {"type": "string", "pattern": "^[a-z][a-z0-9-]{0,39}$"}),
-    "machine": ("A machine's name.", {"type": "string", "pattern": "^[a-z][a-z0-9-]{0,39}$"}),
+    "name": ("A machine's name.", {"type": "string", "pattern": MACHINE_NAME, "examples": ["trainer"]}),
+    "machine": ("A machine's name.", {"type": "string", "pattern": MACHINE_NAME, "examples": ["trainer"]}),
     "id": ("An id, as answers tell it.", {"type": "string", "minLength": 1, "maxLength": 64}),
     "port": ("A port of the machine.", {"type": "integer", "minimum": 1, "maximum": 65535}),
     "path": ("The path that is asked for there; it may have slashes.", {"type": "string"}),
