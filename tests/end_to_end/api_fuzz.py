@@ -78,8 +78,9 @@ def fuzz(cloud: Cloud, *options: str, key: str = "", document: Path = DOCUMENT) 
     command += ["-H", f"Authorization: Bearer {key or cloud.key}", "--generation-database", "none"]
     command += ["--report", "json", "--report-dir", str(folder), *options]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=3600)
-    [file] = folder.glob("*.json")
-    found = json.loads(file.read_text())
+    reports = list(folder.glob("*.json"))
+    assert reports, done.stdout + done.stderr
+    found = json.loads(reports[0].read_text())
     said = re.sub(r"dmt_\w+", "dmt_…", done.stdout + done.stderr)
     failures = [f"{failed['title']}: {', '.join(failed['operations'])}" for failed in found["failures"]]
     failures += [json.dumps(error)[:1000] for error in found["errors"]]

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -89,14 +89,20 @@ def test_it_holds_no_secret_field() -> None:
 
 def check(component: str, view: Any) -> None:
     """A view has no field but those of its schema, and each as it says."""
-    schema = DOCUMENT["components"]["schemas"][component]
-    shown = json.loads(msgspec.json.encode(view))
-    assert set(shown) <= set(schema["properties"]), f"{component} has fields that shapes.py does not say"
-    jsonschema.validate(shown, schema | {"components": DOCUMENT["components"]})
+    properties = DOCUMENT["components"]["schemas"][component]["properties"]
+    shown = json.loads(json.dumps(msgspec.to_builtins(view)))  # an infinity stays a number
+    assert set(shown) <= set(properties), f"{component} has fields that shapes.py does not say"
+    validator = jsonschema.Draft202012Validator(
+        {"$ref": f"#/components/schemas/{component}", "components": DOCUMENT["components"]}
+    )
+    wrong = [f"{list(error.absolute_path)}: {error.message[:200]}" for error in validator.iter_errors(shown)]
+    assert wrong == []
 
 
-INSTANCE = of_type(Instance).map(lambda instance: msgspec.structs.replace(instance, turns=(), proof=None))
-TIMES = st.floats(min_value=1.5e9, max_value=2e9)
+def _named(entry: AuditEntry) -> AuditEntry:
+    """As they are written: nobody who changes anything is nameless."""
+    return msgspec.structs.replace(entry, id="audit-1", who="0123", name="local", what="POST /destroy")
+
 
 VIEWS: list[tuple[str, st.SearchStrategy[Any], Callable[[Any], Any]]] = [
     ("Machine", of_type(MachineSeen), views.machine),
@@ -107,7 +113,7 @@ VIEWS: list[tuple[str, st.SearchStrategy[Any], Callable[[Any], Any]]] = [
     ("Idle", of_type(IdleSeen), idle_views.idle),
     ("Budget", of_type(BudgetSeen), money.budget),
     ("Credit", of_type(Credit), money.credit),
-    ("AuditEntry", of_type(AuditEntry), audit.shown),
+    ("AuditEntry", of_type(AuditEntry).map(_named), audit.shown),
     ("Advice", of_type(Advised), advising.advice),
     ("JobLog", of_type(JobLog), lambda log: {n: getattr(log, n) for n in ("text", "read_at", "instance_id", "file_bytes")}),
 ]
@@ -117,7 +123,8 @@ VIEWS: list[tuple[str, st.SearchStrategy[Any], Callable[[Any], Any]]] = [
 def test_a_view_is_as_its_schema_says(
     component: str, seen: st.SearchStrategy[Any], view: Callable[[Any], Any]
 ) -> None:
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    # Not shrunk: a view's schema is wrong for nearly any record, or for none.
+    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
     @given(seen)
     def conforms(record: Any) -> None:
         check(component, view(record))

@@ -47,7 +47,7 @@ def document(declarations: Sequence[FunctionDeclaration], functions: Sequence[Fu
     for function, route in described:
         place = paths.setdefault(f"/{function.name}{route.path}", {})
         place[route.method.lower()] = _operation(function, route, schemas)
-    return {
+    made = {
         "openapi": "3.1.0",
         "info": {
             "title": "Dumont",
@@ -68,6 +68,7 @@ def document(declarations: Sequence[FunctionDeclaration], functions: Sequence[Fu
             "responses": {f"Problem{status}": _problem(status) for status in sorted(_statuses(described))},
         },
     }
+    return msgspec.json.decode(msgspec.json.encode(made))  # plain data: a default that is a tuple is a list
 
 
 def render(declarations: Sequence[FunctionDeclaration]) -> str:
