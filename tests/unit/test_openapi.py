@@ -115,14 +115,16 @@ VIEWS: list[tuple[str, st.SearchStrategy[Any], Callable[[Any], Any]]] = [
     ("Credit", of_type(Credit), money.credit),
     ("AuditEntry", of_type(AuditEntry).map(_named), audit.shown),
     ("Advice", of_type(Advised), advising.advice),
-    ("JobLog", of_type(JobLog), lambda log: {n: getattr(log, n) for n in ("text", "read_at", "instance_id", "file_bytes")}),
+    (
+        "JobLog",
+        of_type(JobLog),
+        lambda log: {n: getattr(log, n) for n in ("text", "read_at", "instance_id", "file_bytes")},
+    ),
 ]
 
 
 @pytest.mark.parametrize(("component", "seen", "view"), VIEWS, ids=[name for name, _, _ in VIEWS])
-def test_a_view_is_as_its_schema_says(
-    component: str, seen: st.SearchStrategy[Any], view: Callable[[Any], Any]
-) -> None:
+def test_a_view_is_as_its_schema_says(component: str, seen: st.SearchStrategy[Any], view: Callable[[Any], Any]) -> None:
     # Not shrunk: a view's schema is wrong for nearly any record, or for none.
     @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
     @given(seen)

@@ -25,7 +25,7 @@ LOOK_SECONDS = 60.0
 QUIET_SECONDS = 600.0
 
 Usd = Annotated[float, Meta(ge=1e-6, le=1e7)]
-"""From a millionth, which is what the ledger counts in: of less, any share of it that is spent is beyond all numbers."""
+"""From a millionth, which is what the ledger counts in: what is spent of less is a share beyond all numbers."""
 WarnAt = Annotated[float, Meta(gt=0, le=1)]
 Window = Literal["hour", "day", "total"]
 

@@ -19,7 +19,7 @@ _When = Annotated[str, Meta(max_length=40, examples=["2026-11-22"])]
 
 
 class SpanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """From when to when (a day, a time as ISO has it, or seconds since the epoch), and in which time zone days begin."""
+    """From when to when (a day, a time as ISO has it, or seconds since the epoch), and in which time zone."""
 
     from_: _When | None = None
     to: _When | None = None

@@ -16,6 +16,7 @@ from dumont.edge.http import Call, decode, invalid
 MachineName = Annotated[str, Meta(extra_json_schema={"pattern": MACHINE_NAME}, examples=["trainer"])]
 """Checked by `check_machine_name`, in words that help more than a pattern: here it is for the OpenAPI document."""
 
+
 class DestroyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The machine to destroy; `discard` says that its workspace may be lost, `snapshot` that it is saved first."""
 

@@ -203,11 +203,7 @@ FUNCTIONS = (
                 method="GET",
                 path="/models",
                 summary="The models that machines declare",
-                answers={
-                    200: shape(
-                        "Models", "In OpenAI's shape.", object=Literal["list"], data=many(shapes.Model)
-                    )
-                },
+                answers={200: shape("Models", "In OpenAI's shape.", object=Literal["list"], data=many(shapes.Model))},
                 proof="gateway",
                 fault=shapes.OpenAiError,
             ),

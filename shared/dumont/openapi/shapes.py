@@ -226,7 +226,9 @@ Log = shape(
 
 # --- Money, and who did what --------------------------------------------------------------------------------------
 
-Spent = shape("BudgetWindow", "A limit, and what is spent of it at most.", limit_usd=float, spent_usd=float, share=float)
+Spent = shape(
+    "BudgetWindow", "A limit, and what is spent of it at most.", limit_usd=float, spent_usd=float, share=float
+)
 BudgetView = shape(
     "Budget",
     'What may be spent: on `machine`, or ("") on all together; `windows` by hour, day and total.',
