@@ -20,7 +20,7 @@ from dumont.ports import Ports, Store
 
 log = logging.getLogger(__name__)
 
-_HIDDEN = ("schema_version", "expires_at")
+HIDDEN = ("schema_version", "expires_at")
 
 
 class ListEntries(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,4 +76,4 @@ def shown(entry: AuditEntry) -> dict[str, Any]:
     fields = msgspec.to_builtins(entry)
     if entry.count == 1:
         del fields["count"]
-    return {name: value for name, value in fields.items() if value != "" and name not in _HIDDEN}
+    return {name: value for name, value in fields.items() if value != "" and name not in HIDDEN}

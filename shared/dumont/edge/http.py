@@ -227,4 +227,4 @@ def _preflight(origin: str, methods: Mapping[str, Role]) -> Response:
 
 def no_such_path(call: Call) -> Unknown:
     """The error for a path that is not served."""
-    return Unknown(f"nothing is served at {call.request.path[:200]}")
+    return Unknown(f"nothing is served at {call.request.path[:200]}", code="no_such_path")
