@@ -106,13 +106,13 @@ variable "requests_per_minute" {
   }
 }
 
-variable "bootstrap_key" {
+variable "bootstrap_key_hash" {
   description = "An admin's API key as ID:SHA256, which `dumont keys bootstrap` prints beside the key itself; the way in that no other key can close. Its hash is no secret."
   type        = string
   default     = ""
 
   validation {
-    condition     = can(regex("^([a-z0-9]{8,32}:[0-9a-f]{64})?$", var.bootstrap_key))
+    condition     = can(regex("^([a-z0-9]{8,32}:[0-9a-f]{64})?$", var.bootstrap_key_hash))
     error_message = "ID:SHA256, as `dumont keys bootstrap` prints it; never the key itself."
   }
 }

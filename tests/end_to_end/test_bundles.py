@@ -30,9 +30,10 @@ OWN_PROOF = {"agent": 200, "heartbeat": 400, "provider-webhook": 401, "slack": 4
 """Doors that no API key opens, and what they say to a stranger: the agent's program is anyone's, the others ask for a
 signature or a token of their own (heartbeat, which has no secret here, says that it can check none)."""
 DOORS = [e for e in ENTRIES if e[1].topic is None and e[0] not in GATEWAYS and e[0] not in OWN_PROOF]
-TO_A_VIEWER = {"advisor": 400, "audit": 403, "idle": 404}
+TO_A_VIEWER = {"advisor": 400, "audit": 403, "idle": 404, "keys": 403, "token": 400}
 """What a door says to a viewer who asks for nothing in particular, where that is neither what it has nor a refusal to
-change anything: it wants to know which model or machine, or to be asked by an operator."""
+change anything: it wants to know which model or machine, or to be asked by an operator, or by an admin; or (token) has
+no secret here to make what is asked for."""
 WORKERS = [(name, entry) for name, entry in ENTRIES if entry.topic is not None]
 
 every_function = pytest.mark.parametrize("name", sorted({name for name, _ in ENTRIES}))

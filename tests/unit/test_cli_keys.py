@@ -85,4 +85,4 @@ def test_a_bootstrap_key_is_made_without_asking_anybody_and_its_setting_is_read_
     shown = api.run("keys", "bootstrap")
     assert shown.stdout.startswith("dmt_")
     assert shown.stdout.split("_")[2].strip() not in shown.stderr
-    assert shown.stderr.splitlines()[-1].startswith('bootstrap_key = "')
+    assert shown.stderr.splitlines()[-1].startswith('bootstrap_key_hash = "')

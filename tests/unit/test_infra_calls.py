@@ -107,7 +107,7 @@ def test_how_many_proxies_there_are_is_said_once(tmp_path: Path) -> None:
 
 def test_terraform_takes_the_hash_of_a_bootstrap_key_and_never_the_key(tmp_path: Path) -> None:
     terraform = Evaluated(tmp_path)
-    assert terraform.value("var.bootstrap_key") == ""
-    assert terraform.refuses(bootstrap_key=f"dmt_0123456789abcdef_{'0' * 64}")
-    assert terraform.refuses(bootstrap_key="secret")
-    assert not terraform.refuses(bootstrap_key=f"0123456789abcdef:{'0' * 64}")
+    assert terraform.value("var.bootstrap_key_hash") == ""
+    assert terraform.refuses(bootstrap_key_hash=f"dmt_0123456789abcdef_{'0' * 64}")
+    assert terraform.refuses(bootstrap_key_hash="secret")
+    assert not terraform.refuses(bootstrap_key_hash=f"0123456789abcdef:{'0' * 64}")

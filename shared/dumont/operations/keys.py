@@ -114,7 +114,7 @@ def _known(tx: Transaction, ports: Ports, key_id: str) -> ApiKey:
         raise Conflict(
             "this key is the settings' own, and only they can change it",
             code="key_of_settings",
-            hint="set another DUMONT_BOOTSTRAP_KEY (in Terraform: bootstrap_key), and deploy",
+            hint="set another DUMONT_BOOTSTRAP_KEY (in Terraform: bootstrap_key_hash), and deploy",
         )
     key = tx.get(ApiKey, key_id) if rules.is_id(key_id) else None
     if key is None:

@@ -100,7 +100,8 @@ def revoke(cli: Cli, key_id: str) -> None:
 def bootstrap(as_json: bool) -> None:
     """Make an admin's key for a deployment's settings. Nothing is asked of any API.
 
-    The hash goes into the settings (Terraform's bootstrap_key, or DUMONT_BOOTSTRAP_KEY), the key to who is to have it.
+    Its hash goes into the settings (Terraform's bootstrap_key_hash, or DUMONT_BOOTSTRAP_KEY), the key itself to whoever
+    is to have it.
     """
     from dumont.adapters.clock import SystemIds
     from dumont.domain.keys import hash_of
@@ -113,7 +114,7 @@ def bootstrap(as_json: bool) -> None:
     cli.result({"secret": key_text(key_id, secret), "setting": setting})
     cli.say(key_text(key_id, secret))
     cli.note("keep it now: it is kept nowhere. What the deployment is told is its hash alone:")
-    cli.note(f'bootstrap_key = "{setting}"')
+    cli.note(f'bootstrap_key_hash = "{setting}"')
 
 
 @click.command()
