@@ -11,6 +11,7 @@ what was said of the one before does not hold for it. So a field that must outli
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -29,9 +30,10 @@ def kept(document: Document, over: Document, kind: Any) -> Document:
     fields, nested = _fields(kind)
     for name in over.keys() - fields:
         document[name] = over[name]
-    for name, info in nested:
-        if name in document and name in over and _has_unknown(over[name], info):
-            document[name] = _kept(document[name], over[name], info)
+    for name, has_unknown in _checks(kind):
+        old = over.get(name)
+        if old is not None and has_unknown(old) and name in document:
+            document[name] = _kept(document[name], old, nested[name])
     return document
 
 
@@ -41,12 +43,12 @@ def _type_info(kind: Any) -> inspect.Type:
 
 
 @functools.cache
-def _fields(kind: Any) -> tuple[frozenset[str], tuple[tuple[str, inspect.Type], ...]]:
+def _fields(kind: Any) -> tuple[frozenset[str], dict[str, inspect.Type]]:
     """The names that a struct has in documents; and of those whose values have structs in them, their types."""
     info = _type_info(kind)
     if not isinstance(info, inspect.StructType):
         raise TypeError(f"{kind} is no struct")
-    nested = tuple((field.encode_name, field.type) for field in info.fields if _holds_structs(field.type))
+    nested = {field.encode_name: field.type for field in info.fields if _holds_structs(field.type)}
     return frozenset(field.encode_name for field in info.fields), nested
 
 
@@ -67,7 +69,7 @@ def _holds_structs(info: inspect.Type) -> bool:
 def _parts(value: Any, info: inspect.Type) -> list[tuple[Any, Any, inspect.Type]]:
     """What a value is made of: key or index, part, type. Of a struct only what may hold structs itself."""
     if isinstance(info, inspect.StructType) and isinstance(value, dict):
-        return [(name, value[name], part) for name, part in _fields(info.cls)[1] if name in value]
+        return [(name, value[name], part) for name, part in _fields(info.cls)[1].items() if name in value]
     if isinstance(info, inspect.ListType | inspect.VarTupleType) and isinstance(value, list | tuple):
         return [(index, item, info.item_type) for index, item in enumerate(value)]
     if isinstance(info, inspect.TupleType) and isinstance(value, list | tuple):
@@ -89,13 +91,65 @@ def _chosen(value: Any, info: inspect.Type) -> inspect.Type:
     return info
 
 
-def _has_unknown(value: Any, info: inspect.Type) -> bool:
-    if value is None:
+# --- Whether there is anything to keep: asked at each write, so made ready once for each type -----------------------
+
+Check = Callable[[Any], bool]
+
+
+@functools.cache
+def _checks(kind: Any) -> tuple[tuple[str, Check], ...]:
+    """Of a struct's fields whose values may hold structs: whether such a value has a field that we do not know."""
+    return tuple((name, _check(info)) for name, info in _fields(kind)[1].items())
+
+
+def _check(info: inspect.Type) -> Check:
+    if isinstance(info, inspect.Metadata):
+        return _check(info.type)
+    if isinstance(info, inspect.StructType):
+        return _check_of_struct(info.cls)
+    if isinstance(info, inspect.UnionType):
+        members = {_SHAPES[type(member)]: _check(member) for member in info.types if _holds_structs(member)}
+        return lambda value: (member := members.get(type(value))) is not None and member(value)
+    if isinstance(info, inspect.ListType | inspect.VarTupleType):
+        of_item = _check(info.item_type)
+        return lambda value: type(value) is list and any(map(of_item, value))
+    if isinstance(info, inspect.DictType):
+        of_value = _check(info.value_type)
+        return lambda value: type(value) is dict and any(map(of_value, value.values()))
+    return lambda value: _has_unknown_parts(value, info)
+
+
+_SHAPES: dict[type[inspect.Type], type] = {
+    inspect.StructType: dict,
+    inspect.DictType: dict,
+    inspect.ListType: list,
+    inspect.VarTupleType: list,
+    inspect.TupleType: list,
+}
+
+
+def _check_of_struct(kind: Any) -> Check:
+    fields = _fields(kind)[0]
+
+    def check(value: Any) -> bool:
+        if type(value) is not dict:
+            return False
+        if not fields.issuperset(value):
+            return True
+        for name, has_unknown in _checks(kind):
+            part = value.get(name)
+            if part is not None and has_unknown(part):
+                return True
         return False
-    info = _chosen(value, info)
-    if isinstance(info, inspect.StructType) and isinstance(value, dict) and not value.keys() <= _fields(info.cls)[0]:
-        return True
-    return any(_has_unknown(part, part_info) for _, part, part_info in _parts(value, info))
+
+    return check
+
+
+def _has_unknown_parts(value: Any, info: inspect.Type) -> bool:
+    return any(part is not None and _check(part_info)(part) for _, part, part_info in _parts(value, info))
+
+
+# --- What is kept -------------------------------------------------------------------------------------------------
 
 
 def _kept(new: Any, old: Any, info: inspect.Type) -> Any:
