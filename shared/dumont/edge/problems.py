@@ -12,6 +12,7 @@ from dumont.domain.errors import (
     OutOfCredit,
     ProviderError,
     RateLimited,
+    RecordTooNew,
     StoreError,
     UserError,
 )
@@ -72,6 +73,8 @@ def document_of(error: Exception) -> ProblemDocument:
         )
     if isinstance(error, Contention):
         return _document(503, "busy", "others were writing at the same time; nothing was changed", hint="try again")
+    if isinstance(error, RecordTooNew):
+        return _document(503, "newer_record", "a later version of Dumont wrote this", hint="try again in a minute")
     if isinstance(error, StoreError):
         return _document(503, "store_down", "the store does not answer", hint="try again in a minute")
     if isinstance(error, DumontError):
