@@ -182,6 +182,11 @@ def audit_of(who: str, *, limit: int = 100) -> Query:
     return Query(where=(Where("who", "==", who),), order_by="at", descending=True, limit=limit)
 
 
+def all_keys() -> Query:
+    """The API keys, by the time of their making; those that have ended too."""
+    return Query(order_by="created_at", limit=10_000)
+
+
 # --- Webhooks out -------------------------------------------------------------------------------------------------
 
 

@@ -17,10 +17,10 @@ from dumont.domain.audit import AuditEntry
 from dumont.domain.budgets import Budget, Credit
 from dumont.domain.chats import Chat
 from dumont.domain.jobs import Job
+from dumont.domain.keys import ApiKey, TokenKey
 from dumont.domain.ledger import LedgerEntry
 from dumont.domain.records import (
     SHARDS,
-    ApiKey,
     Instance,
     InstanceState,
     Machine,
@@ -29,6 +29,7 @@ from dumont.domain.records import (
     OperationKind,
     OperationState,
     Record,
+    Role,
 )
 from dumont.domain.reputation import HostRecord
 from dumont.domain.snapshots import Pack, Snapshot, SnapshotState
@@ -78,6 +79,16 @@ def _records() -> list[Record]:
                 state=chance.choice(list(SnapshotState)),
                 created_at=float(chance.randrange(9)),
                 packs=(Pack("machines/m1/1/packs/a", 5, "d41d8cd98f00b204e9800998ecf8427e"),),
+            )
+        )
+        records.append(
+            ApiKey(
+                id=f"key{number:08d}",
+                name="ci",
+                role=chance.choice(list(Role)),
+                secret_sha256="0" * 64,
+                created_at=float(chance.randrange(9)),
+                revoked_at=chance.choice([None, 5.0]),
             )
         )
         key = f"vast.{number}"
@@ -327,6 +338,7 @@ CASES: dict[str, tuple[type[Any], Query, list[Any]]] = {
         Query(where=(Where("deadline", "<=", 999.5),)),
         by("deadline", of_kind(Machine, lambda r: r.deadline is not None and r.deadline <= 999.5)),
     ),
+    "all keys": (ApiKey, queries.all_keys(), by("created_at", of_kind(ApiKey))),
     "no condition at all": (Machine, Query(), by("id", of_kind(Machine))),
 }
 
@@ -365,4 +377,4 @@ def test_going_backwards_needs_a_field_to_go_by(store: Store) -> None:
 
 
 def test_an_empty_collection_has_nothing_to_find(store: Store) -> None:
-    assert store.find(ApiKey, Query()) == []
+    assert store.find(TokenKey, Query()) == []

@@ -19,11 +19,13 @@ from dumont.cli.commands.failover import failover
 from dumont.cli.commands.gateway import gateway, url_of
 from dumont.cli.commands.idle import idle, keep
 from dumont.cli.commands.jobs import job
+from dumont.cli.commands.keys import keys, token
 from dumont.cli.commands.lifecycle import down, up
 from dumont.cli.commands.local import demo, local
 from dumont.cli.commands.machines import list_machines, logs, show
 from dumont.cli.commands.market import search
 from dumont.cli.commands.money import budget, cost, savings
+from dumont.cli.commands.openapi import openapi
 from dumont.cli.commands.operations import operation, operations
 from dumont.cli.commands.routes import ssh_config, ssh_proxy
 from dumont.cli.commands.shell import run, ssh
@@ -105,7 +107,7 @@ for _command in (
     search, advise, templates, up, deploy, job, list_machines, show, ssh, run, logs, events,
     snapshot, snapshots, restore, diff, failover, idle, keep,
     hibernate, wake, gateway, url_of, operations, operation, down, ssh_config, ssh_proxy, local, demo,
-    webhook, audit, completion, version,
+    webhook, audit, keys, token, openapi, completion, version,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -8,10 +8,11 @@ from dumont.domain.budgets import Budget, Credit
 from dumont.domain.chats import Chat
 from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.jobs import Job, JobLog
+from dumont.domain.keys import ApiKey, TokenKey
 from dumont.domain.ledger import LedgerEntry
 from dumont.domain.notices import WebhookEvent
 from dumont.domain.quotas import Spent
-from dumont.domain.records import ApiKey, Instance, Machine, Operation, Record, Schedule
+from dumont.domain.records import Instance, Machine, Operation, Record, Schedule
 from dumont.domain.reputation import HostRecord
 from dumont.domain.rest import SweepRest
 from dumont.domain.routing import Route
@@ -26,6 +27,7 @@ RECORDS: tuple[type[Record], ...] = (
     Budget,
     Credit,
     ApiKey,
+    TokenKey,
     Schedule,
     Snapshot,
     Collected,

@@ -15,7 +15,8 @@ from flask import Request, Response
 
 from dumont.adapters.shapes import ready
 from dumont.domain.errors import InvalidInput, MethodNotAllowed, TooLarge, Unknown
-from dumont.domain.records import ApiKey, Role
+from dumont.domain.keys import ApiKey
+from dumont.domain.records import Role
 from dumont.edge import doors, limits, logs, wiring
 from dumont.edge.doors import ANYBODY as ANYBODY
 from dumont.edge.doors import Door
@@ -171,7 +172,7 @@ def _serve(request: Request, request_id: str, handler: Handler, door: Door) -> R
             response = _json(answer.body, answer.status, "application/json")
         response.headers.extend(answer.headers)
     except Exception as failure:  # the edge: whatever it is, the caller gets a document and the log the rest
-        error = doors.count_wrong_key(failure, request, door)
+        error = doors.count_wrong_key(failure, request, may_write=door.changes)
         document = document_of(error)
         code = document.code
         if document.status >= 500:
@@ -226,4 +227,4 @@ def _preflight(origin: str, methods: Mapping[str, Role]) -> Response:
 
 def no_such_path(call: Call) -> Unknown:
     """The error for a path that is not served."""
-    return Unknown(f"nothing is served at {call.request.path[:200]}")
+    return Unknown(f"nothing is served at {call.request.path[:200]}", code="no_such_path")

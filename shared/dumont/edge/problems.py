@@ -18,7 +18,7 @@ from dumont.domain.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 
-_TITLES = {
+TITLES = {
     400: "Bad request", 401: "Not authenticated", 402: "Budget spent", 403: "Not allowed",
     404: "Not found", 405: "Method not allowed",
     409: "Conflict", 413: "Too large", 429: "Too many requests", 500: "Internal error", 502: "A market refused",
@@ -42,7 +42,7 @@ class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 def _document(status: int, code: str, detail: str, *, field: str | None = None, hint: str = "") -> ProblemDocument:
     return ProblemDocument(
         type=f"about:blank#{code}",
-        title=_TITLES.get(status, "Error"),
+        title=TITLES.get(status, "Error"),
         status=status,
         detail=detail,
         code=code,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dumont.edge.audit import Auditor
     from dumont.edge.google import GoogleCaller
     from dumont.edge.limits import Limiter
+    from dumont.edge.uses import KeyUses, Refusals
 
 
 @functools.cache
@@ -66,6 +67,22 @@ def auditor() -> Auditor:
     from dumont.edge.audit import Auditor
 
     return Auditor()
+
+
+@functools.cache
+def key_uses() -> KeyUses:
+    """This process's memory of which key was used when."""
+    from dumont.edge.uses import KeyUses
+
+    return KeyUses(SystemClock().now)
+
+
+@functools.cache
+def refusals() -> Refusals:
+    """This process's count of proofs that did not hold."""
+    from dumont.edge.uses import Refusals
+
+    return Refusals(SystemClock().now)
 
 
 @functools.cache
@@ -145,6 +162,8 @@ def build(chosen: Settings) -> Ports:
             chosen, f"dumont webhook secret\0{subscription}\0{generation}".encode()
         ),
         agent_secret=functools.cache(lambda: _derived(chosen, b"dumont agent tokens")),
+        token_secret=functools.cache(lambda: _derived(chosen, b"dumont api tokens")),
+        bootstrap_key=chosen.bootstrap_key,
     )
 
 
