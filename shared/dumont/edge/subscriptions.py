@@ -21,7 +21,7 @@ from dumont.operations import deliveries, subscriptions
 log = logging.getLogger(__name__)
 
 _ID = re.compile(r"^msg_[0-9a-f]{32}$")
-_HIDDEN = ("schema_version", "generation", "retired", "shard", "deadline", "lease_owner", "lease_until", "tries")
+HIDDEN = ("schema_version", "generation", "retired", "shard", "deadline", "lease_owner", "lease_until", "tries")
 
 Url = Annotated[str, Meta(min_length=1, max_length=2048)]
 Events = Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=64)]
@@ -123,7 +123,7 @@ def wished(call: Call, subscription_id: str, *wish: str) -> Answer:
 def view(call: Call, subscription: Subscription) -> dict[str, Any]:
     """A subscription as callers see it. Who may only look sees which host it goes to: more of a URL may be a key."""
     fields = msgspec.to_builtins(subscription)
-    seen = {k: v for k, v in fields.items() if v not in (None, "") and k not in (*_HIDDEN, "types")}
+    seen = {k: v for k, v in fields.items() if v not in (None, "") and k not in (*HIDDEN, "types")}
     seen["events"] = list(subscription.types)
     if not call.key.role.reaches(Role.OPERATOR):
         parts = urlsplit(subscription.url)
@@ -136,7 +136,7 @@ def view(call: Call, subscription: Subscription) -> dict[str, Any]:
 def shown(delivery: Delivery, *, whole: bool = True) -> dict[str, Any]:
     """A delivery as callers see it."""
     fields = msgspec.to_builtins(delivery)
-    hidden = _HIDDEN if whole else (*_HIDDEN, "body", "attempts")
+    hidden = HIDDEN if whole else (*HIDDEN, "body", "attempts")
     seen = {k: v for k, v in fields.items() if v not in (None, "") and k not in (*hidden, "not_before")}
     if delivery.state is DeliveryState.PENDING:
         seen["next_attempt_at"] = delivery.not_before
