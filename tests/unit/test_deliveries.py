@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import json
 import logging
 
@@ -13,10 +14,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from dumont.domain import subscriptions as domain
+from dumont.domain.alerts import Alert
 from dumont.domain.errors import Conflict, InvalidInput, NotDelivered, StoreUnavailable, Unknown
 from dumont.domain.subscriptions import DeliveryState, SubscriptionIndex
+from dumont.edge.slack import stories
 from dumont.operations import deliveries, rest, subscriptions
 from dumont.optional_ports import Posted
+from dumont.ports import Query
+from tests.block_kit import check
 from tests.unit.webhook_support import URL, Office, secret_of, signed_by
 
 DELIVERED, PENDING, DEAD = DeliveryState.DELIVERED, DeliveryState.PENDING, DeliveryState.DEAD
@@ -265,6 +270,7 @@ def test_who_says_gone_is_not_told_any_more(office: Office, caplog: pytest.LogCa
     assert (after.enabled, after.why_disabled) == (False, "gone")
     assert office.happens(identifier="2") == []
     assert "a webhook is disabled" in [record.message for record in caplog.records]
+    assert office.store.find(Alert, Query()) == [], "nobody reads alerts here"
     with pytest.raises(Conflict):
         deliveries.test(office.ports, made.id)
     again = subscriptions.change(office.ports, office.courier, made.id, enabled=True)
@@ -284,6 +290,22 @@ def test_what_fails_for_days_is_disabled_and_said(office: Office, caplog: pytest
     assert office.subscription(made.id).why_disabled == "failing"
     assert office.waiting() == []
     assert {found.why_dead for found in office.log()} <= {"exhausted", "disabled"}
+
+
+def test_people_are_told_that_a_webhook_is_disabled(office: Office) -> None:
+    made = office.subscribe()
+    office.courier.answers = [410]
+    (delivery,) = office.happens()
+    ports = dataclasses.replace(office.ports, alerts=True)
+    assert deliveries.deliver(ports, office.courier, delivery.id) is DEAD
+    (alert,) = office.store.find(Alert, Query())
+    assert {"alert_id": alert.id} in [message for _, message in office.bus.sent]
+    message = stories.compose(ports, alert)
+    assert message is not None
+    check(list(message.blocks))
+    assert made.id in message.text
+    assert "gone" in message.text
+    assert "hook.example.com" not in str(message)
 
 
 def test_one_success_in_between_starts_the_days_anew(office: Office) -> None:

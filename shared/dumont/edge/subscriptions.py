@@ -1,10 +1,8 @@
-"""Webhooks out at the edge: what callers send, how subscriptions and deliveries are shown, and the worker."""
+"""Webhooks out at the edge: what callers send, and how subscriptions and deliveries are shown."""
 
 from __future__ import annotations
 
 import json
-import logging
-import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -14,13 +12,10 @@ from msgspec import Meta
 from dumont.domain.happenings import TYPES
 from dumont.domain.records import Role
 from dumont.domain.subscriptions import Delivery, DeliveryState, Subscription
-from dumont.edge import events, logs, wiring
+from dumont.edge import wiring
 from dumont.edge.http import Answer, Call, no_such_path
 from dumont.operations import deliveries, subscriptions
 
-log = logging.getLogger(__name__)
-
-_ID = re.compile(r"^msg_[0-9a-f]{32}$")
 HIDDEN = ("schema_version", "generation", "retired", "shard", "deadline", "lease_owner", "lease_until", "tries")
 
 Url = Annotated[str, Meta(min_length=1, max_length=2048)]
@@ -150,27 +145,3 @@ def shown(delivery: Delivery, *, whole: bool = True) -> dict[str, Any]:
 
 def _loopback() -> bool:
     return wiring.settings().webhooks_loopback
-
-
-# --- The worker ---------------------------------------------------------------------------------------------------
-
-
-def work(event: Any) -> None:
-    """Try the delivery that an event names. What cannot be read is spent; an error propagates, so that the bus delivers
-    again, and the sweep stands behind it."""
-    settings = wiring.settings()
-    logs.set_up(settings.log_level)
-    events.check_caller()
-    named = events.payload_of(event.data).get("delivery_id")
-    if not isinstance(named, str) or not _ID.fullmatch(named):
-        log.error("message not understood", extra={"event": str(event.get("id", ""))[:64]})
-        return
-    token = logs.request_id.set(named)
-    try:
-        state = deliveries.deliver(wiring.ports(), wiring.courier(), named, loopback=settings.webhooks_loopback)
-        log.info("worked", extra={"delivery": named, "outcome": state.value if state is not None else "not_ours"})
-    except Exception:
-        log.exception("work failed", extra={"delivery": named})
-        raise
-    finally:
-        logs.request_id.reset(token)

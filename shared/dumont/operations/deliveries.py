@@ -12,11 +12,13 @@ from msgspec.structs import replace
 
 from dumont import queries
 from dumont.domain import addresses
+from dumont.domain import alerts as to_tell
 from dumont.domain import subscriptions as domain
+from dumont.domain.alerts import Alert
 from dumont.domain.errors import Conflict, InvalidInput, NotDelivered, Unknown
 from dumont.domain.happenings import trial_of
 from dumont.domain.subscriptions import Attempt, Delivery, DeliveryState, Subscription, SubscriptionIndex
-from dumont.operations import subscribers
+from dumont.operations import alerts, subscribers
 from dumont.operations.rest import wake_if_possible
 from dumont.optional_ports import Courier, Posted
 from dumont.ports import Ports, Transaction
@@ -110,7 +112,7 @@ def _settle(
 ) -> Delivery | None:
     """Note a try, and what follows from it. None where that is not ours to say any more."""
 
-    def work(tx: Transaction) -> tuple[Delivery | None, Subscription | None]:
+    def work(tx: Transaction) -> tuple[Delivery | None, Alert | None]:
         fresh = tx.get(Delivery, delivery.id)
         subscription = tx.get(Subscription, delivery.subscription)
         if fresh is None or fresh.state is not DeliveryState.PENDING:
@@ -130,7 +132,10 @@ def _settle(
             tx.put(changed)
         if subscription.enabled and not changed.enabled:
             tx.put(domain.indexed(tx.get(SubscriptionIndex, domain.INDEX), changed))
-            return after, changed
+            alert = to_tell.of_webhook(changed.id, changed.why_disabled, now)
+            if ports.alerts:
+                tx.put(alert)
+            return after, alert
         return after, None
 
     after, disabled = ports.store.transact(work)
@@ -140,7 +145,8 @@ def _settle(
             extra={"delivery": after.id, "subscription": after.subscription, "type": after.type, "why": after.why_dead},
         )
     if disabled is not None:
-        log.error("a webhook is disabled", extra={"subscription": disabled.id, "why": disabled.why_disabled})
+        log.error("a webhook is disabled", extra=disabled.words)
+        alerts.publish(ports, [disabled] if ports.alerts else [])
     return after
 
 

@@ -262,10 +262,22 @@ def _digest(ports: Ports, alert: Alert) -> Message | None:
     return _message(text, money.digest(found, saved, machines, ports.clock.now()))
 
 
+def _webhook(ports: Ports, alert: Alert) -> Message:
+    del ports
+    which, gone = alert.words.get("subscription", ""), alert.words.get("why") == "gone"
+    why = "its receiver answers that it is gone" if gone else "nothing has reached it for days"
+    head = f"🔕 The webhook {code(which)} is disabled: {why}"
+    small = (
+        f"{code(f'dumont webhook deliveries {which} --state dead')} · {code(f'dumont webhook set {which} --enable')}"
+    )
+    return _message(head, [b.section(head), b.context(small)])
+
+
 _KINDS: dict[AlertKind, Callable[[Ports, Alert], Message | None]] = {
     AlertKind.OPERATION: _operation,
     AlertKind.REPLY: _reply,
     AlertKind.BUDGET: _budget,
     AlertKind.OVERDUE: _overdue,
     AlertKind.DIGEST: _digest,
+    AlertKind.WEBHOOK: _webhook,
 }
