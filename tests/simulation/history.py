@@ -30,8 +30,8 @@ STILL_SECONDS = 240.0
 
 ERA = 3
 """What a history can hold. In the first era the object store was faultless, and no machine slept by itself; in the
-second, what was stopped started at once, and no cap was reached by a disk alone. The seeds that found something then go
-on as they went."""
+second, hosts were cut off less, what was stopped started at once, and no cap was reached by a disk alone. The seeds
+that found something then go on as they went."""
 
 
 def run(
@@ -59,7 +59,7 @@ def run(
     if era >= 2:
         _storage_weather(world)
         _idleness(world, mask)
-        _cut_off(world, mask)
+        _cut_off(world, mask, era)
     for name in Weather.__dataclass_fields__:
         if getattr(world.weather, name) and not mask.has(f"weather {name}"):
             setattr(world.weather, name, 0.0)
@@ -218,12 +218,14 @@ def _durations(seed: int, mask: Mask) -> Durations | None:
     return Durations(start_median=50.0, start_sigma=0.4) if slow else None
 
 
-def _cut_off(world: World, mask: Mask) -> None:
+def _cut_off(world: World, mask: Mask, era: int) -> None:
     """In some histories many hosts are cut off, go on serving all the while, and come back: what leases are for. On
     others SSH ends, and nothing else."""
-    if random.Random(f"cut/{world.seed}").random() < 0.25 and mask.has("cut off"):
+    share, probability, within_seconds = (0.25, 0.4, 1800.0) if era < 3 else (0.4, 0.7, 900.0)
+    if random.Random(f"cut/{world.seed}").random() < share and mask.has("cut off"):
         world.long_leases = True
-        cut = FaultRate(kind="network_cut", probability=0.4, seconds=(30.0, 900.0), after_seconds=(60.0, 1800.0))
+        after = (60.0, within_seconds)
+        cut = FaultRate(kind="network_cut", probability=probability, seconds=(30.0, 900.0), after_seconds=after)
         deaf = FaultRate(kind="ssh_dead", probability=0.3, after_seconds=(120.0, 900.0))
         world.market.faults.rates = (cut, deaf, *world.market.faults.rates)
 

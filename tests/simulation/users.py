@@ -137,14 +137,16 @@ def impatient(world: World, mask: Mask) -> None:
 
 
 def thrifty(world: World, mask: Mask) -> None:
-    """In some histories one whose machine has a big disk and a small cap, which it may reach while it sleeps with its
+    """In some histories one whose machine has a small cap, which it may reach while it sleeps with its
     disk kept. Drawn apart."""
     rng = random.Random(f"thrifty/{world.seed}")
     if rng.random() >= 0.25 or not mask.has("thrifty"):
         return
     name, moment = "eve", world.hub.now + rng.uniform(0.0, 300.0)
-    cap_usd = rng.uniform(0.01, 0.03)  # about what it has spent by then
-    spec = MachineSpec(gpu="RTX 3090", disk_gb=400.0, budget_usd=cap_usd, race_width=1, stateless=True, run="serve")
+    cap_usd = rng.uniform(0.010, 0.020)  # about what it has spent by then
+    spec = MachineSpec(
+        gpu="RTX 3090", disk_gb=100.0, budget_usd=cap_usd, race_width=1, stateless=True, run="serve", sleep_tier="pause"
+    )
 
     def attempt(work: Callable[[], object]) -> None:
         with contextlib.suppress(UserError, StoreError):
