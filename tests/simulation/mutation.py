@@ -122,8 +122,7 @@ def main() -> int:
             print(_row(one), flush=True)
             if asked.write and one.record is not None:
                 keep({one.name: one.record})
-    if asked.write:
-        LIST.write_text(as_markdown(kept()))
+                LIST.write_text(as_markdown(kept()))
     caught = [(one.name, one.record) for one in found if one.record is not None]
     figures = [
         Figure(name=f"seeds until caught: {name}", value=float(record.after), unit="seeds", goal=float(asked.seeds))

@@ -67,7 +67,7 @@ def as_markdown(records: Mapping[str, Record]) -> str:
     lines = [
         "# Deliberate defects, and what catches them",
         "",
-        f"Made by `python -m tests.simulation.mutation --write` (`make mutation-check`). Each of the {len(records)} is "
+        f"Made by `python -m tests.simulation.mutation --write` (`make mutation-check`). Each of the {len(DEFECTS)} is "
         "applied to the code under simulation, and looked for in one seed after the other; it counts as caught by an "
         "invariant that it names, in a seed that breaks nothing without it. Those that show often are held against "
         "each change of the code by `test_mutations.py`, a third at a time.",
@@ -79,6 +79,10 @@ def as_markdown(records: Mapping[str, Record]) -> str:
         f"| `{name}` | {DEFECTS[name].says} | {record.caught_by} | {record.after} | {record.catches} of {record.runs} |"
         for name, record in records.items()
     ]
-    lines += ["", "## Looked for and harmless", "", "| Defect | Why it breaks nothing |", "|---|---|"]
+    lines += [
+        f"| `{name}` | {DEFECTS[name].says} | not looked for yet | | |" for name in DEFECTS if name not in records
+    ]
+    if HARMLESS:
+        lines += ["", "## Looked for and harmless", "", "| Defect | Why it breaks nothing |", "|---|---|"]
     lines += [f"| {what} | {why} |" for what, why in HARMLESS]
     return "\n".join(lines) + "\n"
