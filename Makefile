@@ -72,7 +72,7 @@ schemathesis: $(DEV) ## ask the functions all that docs/openapi.json allows, and
 simulate: $(DEV) ## random lives of machines, with faults; make simulate SEEDS=10000 runs more of them
 	$(if $(SEEDS),SIMULATION_SEEDS=$(SEEDS)) $(BIN)/python -m pytest -n 2 tests/simulation/test_histories.py $(ARGS)
 
-mutation-check: $(DEV) ## deliberate defects, each of which the simulation must find; ARGS='--seeds 500 --only NAME'
+mutation-check: $(DEV) ## deliberate defects, each of which the simulation must find; ARGS='--new --write', ARGS='--only NAME'
 	$(BIN)/python -m tests.simulation.mutation $(ARGS)
 
 bench-scale: $(DEV) ## measure a sweep over 10,000 machines, and heartbeats a second
