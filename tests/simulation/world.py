@@ -38,6 +38,7 @@ KEY = "k" * 64
 UNWATCHED = frozenset({"heartbeats", "schedules", "prices"})
 """Collections that no invariant looks at."""
 DEPLOYMENT = "sim"
+_STORE_CALLS = {call: f"store.{call}" for call in ("get", "find", "commit")}
 
 
 @dataclass
@@ -82,8 +83,10 @@ class Outages:
 
     def away(self, what: str, now: float) -> bool:
         """Whether it is away now."""
-        spans = self._spans.get(what)
-        return spans is not None and any(start <= now < end for start, end in spans)
+        for start, end in self._spans.get(what, ()):
+            if start <= now < end:
+                return True
+        return False
 
     def seconds(self, start: float, end: float) -> float:
         """How long anything was away in a stretch of time."""
@@ -132,13 +135,16 @@ class _Noticed(MemoryStore):
 
     def _commit(self, versions: dict[Key, int], writes: dict[Key, Any]) -> bool:
         before = {key: self._collections.get(key[0], {}).get(key[1]) for key in writes} if self.told else {}
-        done = super()._commit(versions, writes)
-        if done and self.told is not None:
+        if not super()._commit(versions, writes):
+            return False
+        if self.told is not None:
             for key, record in before.items():
                 self.told(key[0], record, writes[key])
-        if done and any(collection not in UNWATCHED for collection, _ in writes):
-            self.committed()
-        return done
+        for collection, _ in writes:
+            if collection not in UNWATCHED:
+                self.committed()
+                break
+        return True
 
 
 class SimStore:
@@ -146,6 +152,7 @@ class SimStore:
 
     def __init__(self, hub: Hub, weather: Weather, outages: Outages, committed: Callable[[], None]) -> None:
         self._hub, self._weather, self._outages = hub, weather, outages
+        self._random = hub.rng.random
         self._in_task = _Noticed(self._pause, committed)
         self.quiet = MemoryStore()
         # One state, two doors: the world looks without time passing.
@@ -154,8 +161,8 @@ class SimStore:
         )
 
     def _pause(self, call: str) -> None:
-        self._hub.pause(f"store.{call}")
-        if self._outages.away("store", self._hub.now) or self._hub.rng.random() < self._weather.store_away:
+        self._hub.pause(_STORE_CALLS[call])
+        if self._outages.away("store", self._hub.now) or self._random() < self._weather.store_away:
             raise self._failed("the store does not answer")
 
     def get(self, kind: Any, record_id: str) -> Any:
@@ -172,7 +179,7 @@ class SimStore:
         result = self._in_task.transact(work)
         # The commit is done; here its answer may be lost, or the process may die before it hears.
         self._hub.pause("store.committed", 0.0)
-        if self._hub.rng.random() < self._weather.commit_unknown:
+        if self._random() < self._weather.commit_unknown:
             raise self._failed("the commit's answer was lost")
         return result
 

@@ -74,10 +74,14 @@ def ordering_field(query: Query) -> str | None:
 
     None leaves the order to the ids, which goes up only: Firestore has no index to walk ids backwards.
     """
-    field = query.order_by or next((where.field for where in query.where if where.op == "<="), None)
-    if field is None and query.descending:
+    if query.order_by:
+        return query.order_by
+    for where in query.where:
+        if where.op == "<=":
+            return where.field
+    if query.descending:
         raise ValueError("a query in descending order needs a field to go by")
-    return field
+    return None
 
 
 def unknown_operator(op: str) -> ValueError:
