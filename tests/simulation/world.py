@@ -261,6 +261,7 @@ class World:
     def __post_init__(self) -> None:
         self.hub = Hub(self.seed)
         self.outages = Outages()
+        self._endpoints: dict[int, SshEndpoint | None] = {}
         # Until its lease runs out, nobody can take the work of a frozen worker over: to the rest it is an outage.
         self.hub.on_freeze = lambda seconds: self.outages.add("worker", self.hub.now, seconds)
         self.market = Market(seed=self.seed, opened_at=self.hub.now, durations=self.durations)
@@ -332,7 +333,11 @@ class World:
         """The instance that the market says is there."""
         now, market = self.hub.now, self.market
         for instance in market.live(now):
-            if instance.phase(now).running and ssh_of(instance_row(instance, now, market.opened_at)) == endpoint:
+            if not instance.phase(now).running:
+                continue
+            if instance.id not in self._endpoints:  # it stays the same for as long as there is an instance
+                self._endpoints[instance.id] = ssh_of(instance_row(instance, now, market.opened_at))
+            if self._endpoints[instance.id] == endpoint:
                 return instance
         return None
 

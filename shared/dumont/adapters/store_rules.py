@@ -7,6 +7,7 @@ the same record, a record put is the record got, and all reads come before the w
 from __future__ import annotations
 
 import abc
+import functools
 import re
 from typing import TypeVar, cast
 
@@ -21,6 +22,7 @@ Key = tuple[str, str]
 _ID = re.compile(r"(?!\.\.?$|__)[^/\x00]{1,200}")
 
 
+@functools.lru_cache(maxsize=4096)
 def is_storable_id(record_id: str) -> bool:
     """Whether a record may have this id: Firestore's paths allow no other, so no store does."""
     return _ID.fullmatch(record_id) is not None
