@@ -64,7 +64,7 @@ infra: $(DEV) ## what infra/ takes from functions/ and the queries; then its for
 	$(BIN)/python -m pytest -q tests/unit/test_infra*.py
 
 simulate: $(DEV) ## random lives of machines, with faults; make simulate SEEDS=10000 runs more of them
-	$(if $(SEEDS),SIMULATION_SEEDS=$(SEEDS)) $(BIN)/python -m pytest -n 2 tests/simulation/test_histories.py $(ARGS)
+	$(BIN)/python -m tests.simulation $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
 mutation-check: $(DEV) ## deliberate defects, each of which the simulation must find; ARGS='--seeds 500 --only NAME'
 	$(BIN)/python -m tests.simulation.mutation $(ARGS)

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 import greenlet
 
-
 CALLS_PER_SECOND = 1 / 0.03
 """A port call takes 30 ms in the mean."""
 
@@ -164,7 +163,7 @@ class Hub:
         self.events += 1
         try:
             self.after_event()
-        except BaseException as error:  # the code under test must not hear of it
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the code under test must not hear of it
             self._main.throw(error)
         if heap and heap[0] < turn:
             heapq.heappush(heap, turn)

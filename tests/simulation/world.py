@@ -83,10 +83,8 @@ class Outages:
 
     def away(self, what: str, now: float) -> bool:
         """Whether it is away now."""
-        for start, end in self._spans.get(what, ()):
-            if start <= now < end:
-                return True
-        return False
+        spans = self._spans.get(what)  # asked at each port call: most is never away
+        return spans is not None and any(start <= now < end for start, end in spans)
 
     def seconds(self, start: float, end: float) -> float:
         """How long anything was away in a stretch of time."""
