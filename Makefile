@@ -70,7 +70,7 @@ schemathesis: $(DEV) ## ask the functions all that docs/openapi.json allows, and
 	$(BIN)/python -m tests.end_to_end.api_fuzz $(ARGS)
 
 simulate: $(DEV) ## random lives of machines, with faults; make simulate SEEDS=10000 runs more of them
-	$(if $(SEEDS),SIMULATION_SEEDS=$(SEEDS)) $(BIN)/python -m pytest -n 2 tests/simulation/test_histories.py $(ARGS)
+	$(BIN)/python -m tests.simulation $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
 mutation-check: $(DEV) ## deliberate defects, each of which the simulation must find; ARGS='--new --write', ARGS='--only NAME'
 	$(BIN)/python -m tests.simulation.mutation $(ARGS)

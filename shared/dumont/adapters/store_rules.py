@@ -7,6 +7,7 @@ the same record, a record put is the record got, and all reads come before the w
 from __future__ import annotations
 
 import abc
+import functools
 import re
 from typing import TypeVar, cast
 
@@ -22,6 +23,7 @@ Key = tuple[str, str]
 _ID = re.compile(r"(?!\.\.?$|__)[^/\x00]{1,200}")
 
 
+@functools.lru_cache(maxsize=4096)
 def is_storable_id(record_id: str) -> bool:
     """Whether a record may have this id: Firestore's paths allow no other, so no store does."""
     return _ID.fullmatch(record_id) is not None
@@ -81,10 +83,14 @@ def ordering_field(query: Query) -> str | None:
 
     None leaves the order to the ids, which goes up only: Firestore has no index to walk ids backwards.
     """
-    field = query.order_by or next((where.field for where in query.where if where.op == "<="), None)
-    if field is None and query.descending:
+    if query.order_by:
+        return query.order_by
+    for where in query.where:
+        if where.op == "<=":
+            return where.field
+    if query.descending:
         raise ValueError("a query in descending order needs a field to go by")
-    return field
+    return None
 
 
 def unknown_operator(op: str) -> ValueError:
