@@ -55,7 +55,7 @@ def _by_default(environment: Mapping[str, str]) -> str:
         raise NotLoggedIn("google-auth is not installed") from error
     try:
         credentials, _ = google.auth.default(scopes=[SCOPE])
-        credentials.refresh(google.auth.transport.requests.Request())
+        credentials.refresh(google.auth.transport.requests.Request())  # type: ignore[no-untyped-call]
     except (GoogleAuthError, OSError, ValueError) as error:
         # Its own text may quote the answer of the token's server.
         raise NotLoggedIn(f"application default credentials: {type(error).__name__}") from None

@@ -200,3 +200,18 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 def settings_in(text: str) -> Mapping[str, str]:
     """The plain texts and numbers in a Terraform variables file; lists and maps are left out."""
     return {name: words if words or not digits else digits for name, words, digits in _SETTING.findall(text)}
+
+
+def wanted_of(project: str, declared: Declared, settings: str, *, region: str | None = None) -> Wanted:
+    """What is wanted of a project whose settings (`dumont.tfvars`) are these; "" where they could not be read."""
+    said = settings_in(settings)
+    instances = said.get("instances_max", "")
+    return Wanted(
+        project=project,
+        region=region or said.get("region") or REGION,
+        declared=declared,
+        firestore_location=said.get("firestore_location", ""),
+        instances_max=int(instances) if instances.isdigit() and int(instances) else INSTANCES_MAX,
+        dns=said.get("dns", ""),
+        bucket=said.get("bucket", ""),
+    )
