@@ -62,7 +62,7 @@ def subscriptions(wanted: Wanted, heard: Heard) -> Iterator[Finding]:
     for worker, topic in sorted(wanted.workers.items()):
         row = there.get(topic)
         if row is None:
-            says = f"is not there: {worker} gets no messages, and the sweep alone moves its operations"
+            says = "is not there: its worker gets no messages, and the sweep alone moves its operations"
             yield missing("subscriptions", topic, says, wanted.deploy)
         else:
             fault = _push_fault(wanted, topic, row)
@@ -181,9 +181,10 @@ def ttl(wanted: Wanted, heard: Heard) -> Iterator[Finding]:
             yield ok("ttl", name, "is active")
         elif state == "CREATING":
             yield warning("ttl", name, "is being set up")
+        elif state:
+            yield missing("ttl", name, f"is {state}", enable)
         else:
-            says = f"is {state}" if state else "is not there: records that have ended stay, and cost"
-            yield missing("ttl", name, says, enable)
+            yield missing("ttl", name, "is not there: records that have ended stay, and cost", wanted.deploy)
 
 
 def unindexed(wanted: Wanted, heard: Heard) -> Iterator[Finding]:

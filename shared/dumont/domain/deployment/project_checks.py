@@ -51,11 +51,13 @@ def services(wanted: Wanted, heard: Heard) -> Iterator[Finding]:
 def permissions(wanted: Wanted, heard: Heard) -> Iterator[Finding]:
     """What you, who ask, may do. Cloud Build deploys as dumont-deployer, whatever you may do."""
     given = heard.body.get("permissions") or []
-    for permission, role in PERMISSIONS.items():
-        if permission in given:
-            yield ok("permissions", permission, "you have it")
+    lacking = [permission for permission in PERMISSIONS if permission not in given]
+    mend = wanted.grant(*dict.fromkeys(PERMISSIONS[permission] for permission in lacking)) if lacking else ""
+    for permission in PERMISSIONS:
+        if permission in lacking:
+            yield missing("permissions", permission, "you lack it: you cannot deploy yourself", mend)
         else:
-            yield missing("permissions", permission, "you lack it: you cannot deploy yourself", wanted.grant(role))
+            yield ok("permissions", permission, "you have it")
 
 
 def accounts(wanted: Wanted, heard: Heard) -> Iterator[Finding]:

@@ -30,7 +30,8 @@ CHECKS: Mapping[str, tuple[str, Check]] = {
     "subscriptions": ("subscriptions", part_checks.subscriptions),
     "jobs": ("schedule", part_checks.jobs),
 }
-"""Question → the area of its findings, and what reads its answer. Secrets have a question each, and stand apart."""
+"""Question → the area of its findings, and what reads its answer. Secrets have a question each, and come after the
+settings: a plan is refused while one has no value."""
 
 SINGLE = frozenset({"project", "database", "state", "settings"})
 """Whose 404 says that the thing itself is not there. Of a list, and of a secret's API, it is no such word."""
@@ -42,7 +43,7 @@ def findings(wanted: Wanted, heard: Mapping[str, Heard]) -> list[Finding]:
     found = [skew("clock", "Google", _ahead(heard))]
     for name, (area, check) in CHECKS.items():
         found += _read(area, check, questions[name], heard, wanted)
-        if name == "accounts":
+        if name == "settings":
             for secret in wanted.secrets:
                 found += _read_secret(secret, questions[f"secret {secret}"], heard, wanted)
     return found

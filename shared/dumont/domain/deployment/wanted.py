@@ -189,12 +189,14 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         """Makes what must be there before Terraform runs."""
         return f"infra/bootstrap.sh {self.project} {self.region} {self.bucket or 'B2_BUCKET'}"
 
-    def grant(self, role: str) -> str:
-        """Gives whoever is logged in a role."""
-        return (
+    def grant(self, *roles: str) -> str:
+        """Gives whoever is logged in these roles."""
+        role = f"roles/{roles[0]}" if len(roles) == 1 else "roles/$role"
+        give = (
             f'gcloud projects add-iam-policy-binding {self.project} --member="user:$(gcloud config get-value account)" '
-            f"--role=roles/{role}"
+            f"--condition=None --role={role}"
         )
+        return give if len(roles) == 1 else f"for role in {' '.join(roles)}; do {give}; done"
 
 
 def settings_in(text: str) -> Mapping[str, str]:
