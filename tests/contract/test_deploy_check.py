@@ -184,7 +184,8 @@ WRONG: dict[str, tuple[Change, str, State, str, str]] = {
     "records are to end soon": (
         changed(google.TTL, ttlConfig={"state": "CREATING"}), "ttl", WARNING, "being set up", ""),
     "the end of records is broken": (
-        changed(google.TTL, ttlConfig={"state": "NEEDS_REPAIR"}), "ttl", MISSING, "NEEDS_REPAIR", "fields ttls update expires_at"),
+        changed(google.TTL, ttlConfig={"state": "NEEDS_REPAIR"}),
+        "ttl", MISSING, "NEEDS_REPAIR", "fields ttls update expires_at"),
     "a field is indexed": (gone(google.UNINDEXED), "exemptions", MISSING, "slows all writes", "release.py"),
     "an account is missing": (gone(google.ACCOUNTS), "accounts", MISSING, "no such service account", "release.py"),
     "the deployer is missing": (

@@ -59,5 +59,7 @@ def look(key_id: str, key: str, bucket: str, *, realm: str = "production") -> St
 def _bucket(api: B2Api, name: str) -> Any:
     try:
         return next(iter(api.list_buckets(name)), None)
-    except (b2.NonExistentBucket, b2.RestrictedBucket):
-        return None
+    except b2.B2Error as error:
+        if isinstance(error, GaveUp) or error.should_retry_http():
+            raise
+        return None  # not there, or not for this key, which may lack the right to list at all

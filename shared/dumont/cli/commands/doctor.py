@@ -10,9 +10,8 @@ from dumont.cli.output import Cli, common_options
 
 
 @click.command()
-@click.option("--all", "all_of_them", is_flag=True, help="A line for each thing, also for those that are well.")
 @common_options
-def doctor(cli: Cli, all_of_them: bool) -> int:
+def doctor(cli: Cli) -> int:
     """Say what is wrong with the set-up, and what mends it.
 
     The command line (files, the API, its key, clocks, SSH), Vast, B2, Slack and DNS, with what the environment holds;
@@ -27,4 +26,4 @@ def doctor(cli: Cli, all_of_them: bool) -> int:
     url = cli.url
     findings = [*own.here(), *own.api(url), *market.look(url, os.environ), *store.look(os.environ)]
     findings += [*chat.look(os.environ), *names.look(os.environ)]
-    return show(cli, findings, all_of_them=all_of_them)
+    return show(cli, findings, all_of_them=True)

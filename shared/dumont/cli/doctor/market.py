@@ -13,6 +13,7 @@ AREA = "vast"
 CREDIT_LOW_USD = 5.0
 """A day of a cheap machine; the control plane itself warns by what runs (`domain.budgets`)."""
 NEW_KEY = "make a key at https://cloud.vast.ai/manage-keys/ and set VAST_API_KEY"
+NO_WORD = ("unreachable", "no_answer", "not_dumont", "no_key", "wrong_key", "unauthenticated")
 PAY_IN = "pay in at https://cloud.vast.ai/billing/"
 
 
@@ -68,11 +69,10 @@ def _through_api(url: str) -> Iterator[Finding]:
         try:
             found = client.get("search", limit=1)
         except CliError as error:
-            if error.problem.get("code") in ("unreachable", "no_answer", "not_dumont") or error.exit_code == 3:
-                says = f"not known from here: VAST_API_KEY is not set, and the control plane says: {error.detail}"
+            if error.problem.get("code") in NO_WORD:  # said of the API already
+                yield skipped(AREA, "key", "not known from here: VAST_API_KEY is not set, and the API tells us nothing")
             else:
-                says = error.detail
-            yield unknown(AREA, "key", says, error.hint or "dumont doctor")
+                yield unknown(AREA, "key", f"the control plane: {error.detail}", error.hint or "dumont doctor")
             return
         count = found.get("count") or len(found.get("offers") or [])
         yield ok(AREA, "key", f"the control plane's: the market answers it with {count} offers")
