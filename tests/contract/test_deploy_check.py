@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -287,17 +288,15 @@ def test_an_api_that_fails_is_a_finding_of_its_own_and_hides_nothing_else(api: s
     assert all(says in finding.says and mend in finding.mend for finding in wrong)
 
 
-def test_nobody_who_may_not_have_the_project_pay_is_turned_away() -> None:
-    project = whole()
+@pytest.mark.parametrize("reason", ["USER_PROJECT_DENIED", "SERVICE_DISABLED"])
+def test_what_the_project_cannot_pay_for_is_asked_without_it(reason: str) -> None:
+    project, open_to_all = whole(), whole()
 
-    inner = whole()
+    def paid_for(asked: Asked) -> Said:
+        by_project = "x-goog-user-project" in {name.lower() for name in asked.headers}
+        return error(403, "no", reason) if by_project else open_to_all.answer(asked)
 
-    def denied(asked: Asked) -> Said:
-        if "X-Goog-User-Project" in {name.title() for name in asked.headers}:
-            return error(403, "Caller does not have required permission to use project", "USER_PROJECT_DENIED")
-        return inner.answer(asked)
-
-    project.says["/pubsub/"] = denied
+    project.says = {"/pubsub/": paid_for, "/cloudbilling/": paid_for}
     assert of_state(look(project), State.MISSING, State.UNKNOWN) == []
 
 
@@ -312,6 +311,20 @@ def test_what_does_not_answer_in_time_is_unknown_and_the_rest_is_told() -> None:
     project.says["/iam/"] = lambda _: Said(silent=True)
     found = look(project, request_seconds=0.3)
     assert [f.area for f in found if f.state is not State.OK] == ["accounts"]
+
+
+def test_all_of_it_ends_in_time_and_progress_is_told_on_the_way() -> None:
+    project, told = whole(), list[tuple[int, int]]()
+    project.says["/iam/"] = lambda _: Said(silent=True)
+    asked = questions.all_of(wanted_of(PROJECT, DECLARED, google.SETTINGS))
+    began = time.monotonic()
+    with google.serving(project) as hosts:
+        rest = GoogleRest(TOKEN, PROJECT, hosts=hosts, all_seconds=2.0)
+        heard = rest.ask(asked, tell=lambda done, of: told.append((done, of)))
+    assert time.monotonic() - began < 6.0
+    assert (heard["accounts"].status, heard["topics"].status) == (0, 200)
+    assert told == sorted(told)
+    assert {of for _, of in told} == {len(asked)} == {len(heard)}
 
 
 def test_a_list_is_read_to_its_end_and_an_endless_one_is_unknown() -> None:

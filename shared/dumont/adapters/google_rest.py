@@ -93,8 +93,9 @@ class GoogleRest:
 
     def _once(self, client: httpx.Client, question: Question, params: Mapping[str, str], until: float) -> Heard:
         heard = self._send(client, question, params, until, {"X-Goog-User-Project": self._project})
-        if heard.status == 403 and heard.reason == "USER_PROJECT_DENIED":
-            # Whoever may not have the project pay may still look: a token of gcloud's is paid for by gcloud's.
+        if heard.status == 403 and heard.reason in ("USER_PROJECT_DENIED", "SERVICE_DISABLED"):
+            # Who may not have the project pay may look all the same, and an API that a deployment does not need
+            # (billing's) may be off in it: gcloud's own tokens are paid for by a project of gcloud's.
             without = self._send(client, question, params, until, {})
             return without if without.is_answer else heard
         return heard

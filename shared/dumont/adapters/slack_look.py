@@ -9,7 +9,7 @@ import msgspec
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web import WebClient
 
-from dumont.adapters.slack import CALL_SECONDS, _quiet
+from dumont.adapters.slack import CALL_SECONDS, SDK_LOG
 from dumont.domain.errors import NotTellable, NotTold
 
 
@@ -26,7 +26,7 @@ class SlackLook:
     """Asks in the name of a bot's token."""
 
     def __init__(self, token: str, *, api_url: str) -> None:
-        self._client = WebClient(token=token, base_url=api_url, timeout=CALL_SECONDS, retry_handlers=[], logger=_quiet)
+        self._client = WebClient(token=token, base_url=api_url, timeout=CALL_SECONDS, retry_handlers=[], logger=SDK_LOG)
 
     def bot(self) -> BotSeen:
         """Raises `NotTellable` for a token that Slack refuses, `NotTold` where it does not answer."""
