@@ -43,12 +43,14 @@ def _folded(findings: Sequence[Finding]) -> list[list[str]]:
     rows = []
     for area, of_area in groupby(findings, key=lambda finding: finding.area):
         by_kind: dict[tuple[str, str], list[Finding]] = {}
-        for finding in of_area:
+        listed = list(of_area)
+        for finding in listed:
             says = "" if finding.state is State.OK else finding.says
             by_kind.setdefault((finding.state.value, says), []).append(finding)
         for (state, says), alike in by_kind.items():
             alone = alike[0]
-            rows.append([state, area, _names(alike), alone.says if len(alike) == 1 else says])
+            what = f"{len(alike)} of {len(listed)}" if alone.state is State.OK and len(alike) > 1 else _names(alike)
+            rows.append([state, area, what, alone.says if len(alike) == 1 else says])
     return rows
 
 
