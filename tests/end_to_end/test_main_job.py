@@ -61,6 +61,13 @@ def test_search_rent_prove_use_release(cloud: Cloud) -> None:
     assert paid_usd == pytest.approx(cloud.bill_usd() - before_usd, abs=0.0005)
 
 
+def test_the_doctor_finds_it_well(cloud: Cloud) -> None:
+    looked = cloud.cli("doctor")
+    assert looked.returncode == 0, looked.stdout + looked.stderr
+    assert "operator or more" in looked.stdout
+    assert "missing" not in looked.stdout
+
+
 def test_the_cli_does_the_same_in_json(cloud: Cloud) -> None:
     up = cloud.cli("up", "cli-made", "--gpu", "rtx_4090", "--max-price", "0.40", "--json")
     assert up.returncode == 0, up.stdout + up.stderr

@@ -14,6 +14,8 @@ from dumont.cli.commands.advise import advise
 from dumont.cli.commands.audit import audit
 from dumont.cli.commands.completing import completion
 from dumont.cli.commands.deploy import deploy
+from dumont.cli.commands.deploy_check import deploy_check
+from dumont.cli.commands.doctor import doctor
 from dumont.cli.commands.events import events
 from dumont.cli.commands.failover import failover
 from dumont.cli.commands.gateway import gateway, url_of
@@ -107,7 +109,7 @@ for _command in (
     search, advise, templates, up, deploy, job, list_machines, show, ssh, run, logs, events,
     snapshot, snapshots, restore, diff, failover, idle, keep,
     hibernate, wake, gateway, url_of, operations, operation, down, ssh_config, ssh_proxy, local, demo,
-    webhook, audit, keys, token, openapi, completion, version,
+    webhook, audit, keys, token, openapi, deploy_check, doctor, completion, version,
 ):  # fmt: skip
     cli.add_command(_command)
 
