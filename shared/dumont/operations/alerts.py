@@ -19,6 +19,7 @@ from dumont.domain.chats import AGAIN_SECONDS, Chat
 from dumont.domain.errors import BusUnavailable, NotTellable, NotTold, StoreError
 from dumont.domain.messages import Message
 from dumont.domain.records import Schedule
+from dumont.operations.schedules import note_run
 from dumont.optional_ports import Notifier
 from dumont.ports import Ports, Transaction
 
@@ -80,7 +81,7 @@ def look(ports: Ports) -> int:
     due = domain.digest_of(now, digest.last_run_at)
     if due is not None:
         write(ports, due)
-        ports.store.transact(lambda tx: tx.put(replace(digest, last_run_at=now)))
+        note_run(ports, DIGEST, now)
     handed = 0
     for alert in ports.store.find(Alert, queries.due(now)):
         handed += ports.store.transact(lambda tx, i=alert.id: _put_off(tx, i, now)) and hint(  # type: ignore[misc]
