@@ -2,7 +2,7 @@
 version of each kind, with its shape and some documents. Files of earlier versions stay for ever.
 
 `python -m tests.golden_records` notes new kinds, and fields that joined with a default. It refuses any other change:
-that needs the next `schema_version` and a migration (`dumont.domain.records.Record`).
+that needs the next `schema_version` and a migration (`dumont.domain.record`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dumont.domain.records import Record
 FOLDER = Path(__file__).parent / "data" / "records"
 WHAT_TO_DO = (
     "records that are stored would be read wrongly, or not at all. Give the kind the next `schema_version` and a "
-    "migration from the one before (see `Record` in domain/records.py), then run `python -m tests.golden_records`"
+    "migration from the one before (see domain/record.py), then run `python -m tests.golden_records`"
 )
 NOTE_IT = "a field joined, which is well: note it by `python -m tests.golden_records`"
 

@@ -25,7 +25,7 @@ class SideBySide:
     def __init__(self, world: World) -> None:
         self._rng = random.Random(f"versions/{world.seed}")
         self._marked: dict[Key, Any] = {}
-        """Key of each record that the next version wrote, and when that was made: a new life of a machine is another."""
+        """The records that the next version wrote, and when each was made: a machine's new life is another record."""
         self.lost: list[Key] = []
         self.written: dict[str, int] = {"last": 0, "ours": 0, "next": 0}
         self.steps: set[tuple[str, str]] = set()
@@ -42,8 +42,7 @@ class SideBySide:
                 self.lost.append(key)
             del self._marked[key]
         version = self._rng.choice(["last", "ours", "next"])
-        # The last version, too, leaves what it does not know as it is.
-        if version == "last" and key[0] not in KINDS_WITHOUT_PAST and MARK not in text:
+        if version == "last" and key[0] not in KINDS_WITHOUT_PAST:
             if document.get("state") == "running" and key[0] == "operations":
                 self.steps.add((document["kind"], document["phase"]))
             document = as_the_last_version_wrote(KIND_OF[key[0]], document)
