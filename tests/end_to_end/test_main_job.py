@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.contract.emulators import need_emulators
 from tests.end_to_end.cloud import Cloud, local_cloud, wait_for
 
 MODES = ["sqlite", pytest.param("emulators", marks=pytest.mark.emulator)]
@@ -18,23 +18,10 @@ MODES = ["sqlite", pytest.param("emulators", marks=pytest.mark.emulator)]
 def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     options = []
     if request.param == "emulators":
-        _need_emulators()
+        need_emulators()
         options = ["--emulators"]
     with local_cloud(tmp_path_factory.mktemp(request.param), *options) as running:
         yield running
-
-
-def _need_emulators() -> None:
-    from dumont.local.emulators import EmulatorMissing, FirestoreEmulator, PubSubEmulator, find_java
-
-    try:
-        find_java(os.environ)
-        for emulator in (FirestoreEmulator(), PubSubEmulator()):
-            emulator._find_jar()
-    except EmulatorMissing as missing:
-        if os.environ.get("DUMONT_REQUIRE_ALL") == "1":
-            raise
-        pytest.skip(str(missing))
 
 
 def test_search_rent_prove_use_release(cloud: Cloud) -> None:

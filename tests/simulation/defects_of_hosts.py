@@ -319,7 +319,7 @@ def spare_never_handed_over() -> Made:
 
 def start_not_cancelled() -> Made:
     """A start that was refused, or took too long, is not cancelled: it may run, and bill, later."""
-    return ["2", "7", "8"], [answering(comebacks, "_cancel", True)]
+    return ["10", "2", "7", "8"], [answering(comebacks, "_cancel", True)]
 
 
 DEFECTS: tuple[Callable[[], Made], ...] = (

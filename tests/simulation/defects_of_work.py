@@ -143,7 +143,7 @@ def slept_before_verified() -> Made:
 
 def compared_with_nothing() -> Made:
     """Before a destroy and a restore nobody compares the workspace with what is saved."""
-    return ["4"], [answering(unsaved, "refusal", None), answering(unsaved, "not_empty", None)]
+    return ["4"], [answering(unsaved, "refusal", None)]
 
 
 def fallen_back_on_the_empty() -> Made:

@@ -14,6 +14,7 @@ from dumont.domain.jobs import Job
 from dumont.domain.reaping import held_by
 from dumont.domain.records import Machine, MachineState, Operation
 from dumont.local.market.faults import FaultRate
+from dumont.local.market.lifecycle import Durations
 from dumont.operations import budget_settings
 from dumont.ports import Query
 from tests.simulation import users
@@ -27,8 +28,9 @@ QUIET_SECONDS = 3600.0
 LAST_SECONDS = 2400.0
 STILL_SECONDS = 240.0
 
-ERA = 2
-"""What a history can hold. In the first era the object store was faultless, and no machine slept by itself; the seeds
+ERA = 3
+"""What a history can hold. In the first era the object store was faultless, and no machine slept by itself; in the
+second, hosts were cut off less, what was stopped started at once, and no cap was reached by a disk alone. The seeds
 that found something then go on as they went."""
 
 
@@ -46,9 +48,10 @@ def run(
     """
     rng = random.Random(f"history/{seed}")
     mask = mask if mask is not None else Mask()
-    world = World(seed, _weather(rng))
+    world = World(seed, _weather(rng), durations=_durations(seed, mask) if era >= 3 else None)
     freeze_share = rng.choice([0.0, 0.0, 0.002])
-    world.hub.freeze_share = freeze_share if freeze_share and mask.has("freezes") else 0.0
+    world.freezes = bool(freeze_share) and mask.has("freezes")
+    world.hub.freeze_share = freeze_share if world.freezes else 0.0
     world.market.faults.rates = tuple(r for r in _market_faults(rng) if mask.has(f"market {r.kind}"))
     _outages(world, rng, mask)
     if mask.has("budget of all"):
@@ -56,12 +59,20 @@ def run(
     if era >= 2:
         _storage_weather(world)
         _idleness(world, mask)
-        _cut_off(world, mask)
+        _cut_off(world, mask, era)
     for name in Weather.__dataclass_fields__:
         if getattr(world.weather, name) and not mask.has(f"weather {name}"):
             setattr(world.weather, name, 0.0)
     if watch is not None:
         watch(world)
+    try:
+        _live(world, rng, jobs=jobs, era=era, mask=mask)
+    finally:
+        world.hub.close()
+    return world
+
+
+def _live(world: World, rng: random.Random, *, jobs: bool, era: int, mask: Mask) -> None:
     invariants = Invariants(world)
     world.hub.after_event = invariants.check
     of_jobs = JobInvariants(world, invariants.check)
@@ -75,6 +86,8 @@ def run(
     users.sleepy(world, mask)
     if world.long_leases:
         users.impatient(world, mask)
+    if era >= 3:
+        users.thrifty(world, mask)
     if jobs and mask.has("jobs"):
         run_jobs(world, users.NAMES)
     world.hub.run(start + min(BUSY_SECONDS, mask.busy_seconds))
@@ -90,7 +103,6 @@ def run(
         _run_until_settled(world, LAST_SECONDS)  # a budget may have been reached in that very minute
     invariants.check_quiet(reconciled=True)
     of_jobs.check_quiet()
-    return world
 
 
 def _budget_of_all(world: World) -> None:
@@ -200,12 +212,20 @@ def _storage_weather(world: World) -> None:
     world.weather.object_damaged = rng.choice([0.0, 0.0, 0.02, 0.1])
 
 
-def _cut_off(world: World, mask: Mask) -> None:
+def _durations(seed: int, mask: Mask) -> Durations | None:
+    """On some markets what was stopped takes about as long to start as anybody waits for it."""
+    slow = random.Random(f"starts/{seed}").random() < 0.25 and mask.has("slow starts")
+    return Durations(start_median=50.0, start_sigma=0.4) if slow else None
+
+
+def _cut_off(world: World, mask: Mask, era: int) -> None:
     """In some histories many hosts are cut off, go on serving all the while, and come back: what leases are for. On
     others SSH ends, and nothing else."""
-    if random.Random(f"cut/{world.seed}").random() < 0.25 and mask.has("cut off"):
+    share, probability, within_seconds = (0.25, 0.4, 1800.0) if era < 3 else (0.4, 0.7, 900.0)
+    if random.Random(f"cut/{world.seed}").random() < share and mask.has("cut off"):
         world.long_leases = True
-        cut = FaultRate(kind="network_cut", probability=0.4, seconds=(30.0, 900.0), after_seconds=(60.0, 1800.0))
+        after = (60.0, within_seconds)
+        cut = FaultRate(kind="network_cut", probability=probability, seconds=(30.0, 900.0), after_seconds=after)
         deaf = FaultRate(kind="ssh_dead", probability=0.3, after_seconds=(120.0, 900.0))
         world.market.faults.rates = (cut, deaf, *world.market.faults.rates)
 

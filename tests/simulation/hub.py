@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import heapq
 import random
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,6 +18,10 @@ import greenlet
 
 class Died(BaseException):
     """A process ended in the middle: no `except Exception` sees it, and no port answers it any more."""
+
+
+_OPEN: weakref.WeakSet[Hub] = weakref.WeakSet()
+"""Those whose tasks have not been ended."""
 
 
 @dataclass
@@ -28,6 +33,10 @@ class Task:
     calls: int = 0
     dead: bool = False
     trace: list[str] = field(default_factory=list)
+    claims_as: list[str] = field(default_factory=list)
+    """By which ids it holds operations."""
+    failures: int = 0
+    """How often the store did not answer it."""
     resume: Callable[[], None] = lambda: None
     """What goes on with it: made once, since it is what most events are."""
 
@@ -54,6 +63,18 @@ class Hub:
         self._count = 0
         self._tasks: dict[greenlet.greenlet, Task] = {}
         self._main = greenlet.getcurrent()
+        _OPEN.add(self)
+
+    def close(self) -> None:
+        """End what is still suspended. The collector does not see into a suspended greenlet's frames: each would hold
+        its whole world for ever."""
+        self._heap.clear()
+        for runner, task in list(self._tasks.items()):
+            task.dead = True
+            if runner:
+                runner.throw(Died)
+        self._tasks.clear()
+        _OPEN.discard(self)
 
     def at(self, when: float, what: Callable[[], None]) -> None:
         """Have something happen; what falls on one moment happens in an order that the seed draws."""
@@ -90,6 +111,11 @@ class Hub:
         self._tasks[runner] = task
         task.resume = functools.partial(self._switch, runner)
         self.at(self.now, task.resume)
+
+    @property
+    def task(self) -> Task | None:
+        """The invocation that runs now; None between them."""
+        return self._tasks.get(greenlet.getcurrent())
 
     def pause(self, call: str, seconds: float | None = None) -> None:
         """A port call of the running task: time passes, others run. Outside a task nothing happens."""
@@ -134,3 +160,9 @@ class Hub:
             runner.switch()
         if runner.dead:
             self._tasks.pop(runner, None)
+
+
+def close_all() -> None:
+    """Close each hub that nobody has closed."""
+    for hub in list(_OPEN):
+        hub.close()

@@ -59,7 +59,8 @@ class SimSession:
             assert model is not None
             return _ok(row.encode() * count)
         if command.startswith("df "):
-            return _ok(b"Filesystem 1024-blocks Used Available Capacity Mounted\noverlay 1 1 99999999 1% /\n")
+            free_kib = max(99_999_999, int(self._instance.order.disk_gb) * 1024 * 1024)
+            return _ok(b"Filesystem 1024-blocks Used Available Capacity Mounted\noverlay 1 1 %d 1%% /\n" % free_kib)
         if command.startswith("if [ -e "):
             return _ok("\n".join(sorted(self._files)).encode())
         raise AssertionError(f"a command that the simulated machine does not know: {command}")

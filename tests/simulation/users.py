@@ -136,6 +136,29 @@ def impatient(world: World, mask: Mask) -> None:
             world.hub.at(at, functools.partial(world.hub.spawn, f"{what} {name}", told))
 
 
+def thrifty(world: World, mask: Mask) -> None:
+    """In some histories one whose machine has a small cap, which it may reach while it sleeps with its
+    disk kept. Drawn apart."""
+    rng = random.Random(f"thrifty/{world.seed}")
+    if rng.random() >= 0.25 or not mask.has("thrifty"):
+        return
+    name, moment = "eve", world.hub.now + rng.uniform(0.0, 300.0)
+    cap_usd = rng.uniform(0.010, 0.020)  # about what it has spent by then
+    spec = MachineSpec(
+        gpu="RTX 3090", disk_gb=100.0, budget_usd=cap_usd, race_width=1, stateless=True, run="serve", sleep_tier="pause"
+    )
+
+    def attempt(work: Callable[[], object]) -> None:
+        with contextlib.suppress(UserError, StoreError):
+            work()
+
+    up = functools.partial(provision.request, world.ports, name, spec, requested_by="thrifty")
+    sleep = functools.partial(hibernate.request, world.ports, name, tier="pause", requested_by="thrifty")
+    for what, work, later_seconds in (("up", up, 0.0), ("sleep", sleep, 240.0), ("sleep", sleep, 400.0)):
+        told = functools.partial(attempt, work)
+        world.hub.at(moment + later_seconds, functools.partial(world.hub.spawn, f"{what} {name}", told))
+
+
 def _spec(rng: random.Random) -> MachineSpec:
     return MachineSpec(
         gpu=rng.choice(["RTX 4090", "RTX 4090", "RTX 3090", "H100 SXM"]),

@@ -87,6 +87,8 @@ class MarketClient(httpx.Client):
         if request.method != "GET":
             world.changed = True
             world.agents.look()
+            if answer.status == 200 and b'"state"' in request.content:
+                world.orders[int(path.split("/")[-2])] = json_text.loads(request.content)["state"]
         world.hub.pause(f"market.answer {path}", rng.expovariate(1 / 0.05))
         if answer.lost or rng.random() < weather.answer_lost:
             raise httpx.ReadTimeout("lost on the way back")

@@ -111,7 +111,15 @@ class Witness:
         self._serving[machine.id] = now_serves
         if before is not None and before[0] != machine.instance_id and before[1] >= machine.epoch:
             raise Broken(f"invariant 1: {machine.id} serves on {machine.instance_id} in the epoch of {before[0]}")
+        self._is_not_stopped_by_us(machine)
         self._has_its_files(machine)
+
+    def _is_not_stopped_by_us(self, machine: Machine) -> None:
+        """Whoever is frozen may stop what another has just started; else what serves was not told to stop."""
+        record = self._world.store.quiet.get(Instance, machine.instance_id or "")
+        ordered = self._world.orders.get(int(record.provider_instance_id or 0)) if record is not None else None
+        if ordered == "stopped" and not self._world.freezes:
+            raise Broken(f"invariant 1: {machine.id} serves on {machine.instance_id}, which we have told to stop")
 
     def _has_its_files(self, machine: Machine) -> None:
         store = self._world.store.quiet

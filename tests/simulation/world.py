@@ -16,16 +16,18 @@ from dumont.adapters.store_rules import Key
 from dumont.adapters.vast import Vast
 from dumont.adapters.vast_read import ssh_of
 from dumont.domain.errors import BusUnavailable, StoreUnavailable
-from dumont.domain.records import SshEndpoint
+from dumont.domain.records import Operation, SshEndpoint
 from dumont.local.market.api import Api
 from dumont.local.market.core import Market
 from dumont.local.market.instance import Instance as MarketInstance
+from dumont.local.market.lifecycle import Durations
 from dumont.local.market.rows import instance_row
 from dumont.operations.runner import run_operation
 from dumont.operations.sweep import sweep_for
 from dumont.operations.workflows import WORKFLOWS
 from dumont.ports import EngineFiles, Ports, Transaction
 from tests.simulation.agents import SECRET, SimAgents
+from tests.simulation.broken import Broken
 from tests.simulation.engine import SimBlobs, SimEngines
 from tests.simulation.hub import Hub
 from tests.simulation.shell import OUR_KEY as OUR_KEY
@@ -106,11 +108,15 @@ class SimClock:
 class SimIds:
     """Ids that the seed draws."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, hub: Hub) -> None:
         self._rng = random.Random(f"ids/{seed}")
+        self._hub = hub
 
     def new(self, prefix: str) -> str:
-        return f"{prefix}-{self._rng.getrandbits(64):016x}"
+        made = f"{prefix}-{self._rng.getrandbits(64):016x}"
+        if prefix == "inv" and (task := self._hub.task) is not None:
+            task.claims_as.append(made)
+        return made
 
     def random_bytes(self, count: int) -> bytes:
         # A proof writes a MiB; that it is random matters to hosts, of which none here guesses.
@@ -158,7 +164,7 @@ class SimStore:
     def _pause(self, call: str) -> None:
         self._hub.pause(f"store.{call}")
         if self._outages.away("store", self._hub.now) or self._hub.rng.random() < self._weather.store_away:
-            raise StoreUnavailable("the store does not answer")
+            raise self._failed("the store does not answer")
 
     def get(self, kind: Any, record_id: str) -> Any:
         return self._in_task.get(kind, record_id)
@@ -183,8 +189,13 @@ class SimStore:
         # The commit is done; here its answer may be lost, or the process may die before it hears.
         self._hub.pause("store.committed", 0.0)
         if self._hub.rng.random() < self._weather.commit_unknown:
-            raise StoreUnavailable("the commit's answer was lost")
+            raise self._failed("the commit's answer was lost")
         return result
+
+    def _failed(self, why: str) -> StoreUnavailable:
+        if (task := self._hub.task) is not None:
+            task.failures += 1
+        return StoreUnavailable(why)
 
 
 class SimBus:
@@ -211,6 +222,7 @@ class SimBus:
         world = self._world
 
         def ended(error: Exception | None) -> None:
+            world.let_go_of(operation_id)
             if error is not None and not world.expected(error):
                 world.defects.append(error)
             if error is not None and attempt < self.ATTEMPTS:
@@ -234,6 +246,8 @@ class World:
 
     seed: int
     weather: Weather
+    durations: Durations | None = None
+    """How long boots, starts and stops take on the market; None: as usual."""
     hub: Hub = field(init=False)
     deaths: Callable[[], int | None] | None = None
     changed: bool = True
@@ -242,8 +256,12 @@ class World:
     files: dict[int, dict[str, bytes]] = field(default_factory=dict)
     saved: dict[str, dict[str, str]] = field(default_factory=dict)
     """Snapshot → what was in the workspace when its engine copied it."""
+    orders: dict[int, str] = field(default_factory=dict)
+    """Instance → what we last told its provider to do with it: "running" or "stopped"."""
     uses: dict[int, Use] | None = None
     """Of each instance whose agent was heard, whether it is used; None where nobody looks."""
+    freezes: bool = False
+    """Whether invocations are frozen for longer than their leases, now and then."""
     long_leases: bool = False
     """Whether workloads outlive their hosts' silence for long."""
     replaced: list[tuple[str, dict[str, str]]] = field(default_factory=list)
@@ -254,7 +272,7 @@ class World:
         self.outages = Outages()
         # Until its lease runs out, nobody can take the work of a frozen worker over: to the rest it is an outage.
         self.hub.on_freeze = lambda seconds: self.outages.add("worker", self.hub.now, seconds)
-        self.market = Market(seed=self.seed, opened_at=self.hub.now)
+        self.market = Market(seed=self.seed, opened_at=self.hub.now, durations=self.durations)
         self.api = Api(self.market, [KEY])
         self.store = SimStore(self.hub, self.weather, self.outages, self._change)
         clock = SimClock(self.hub)
@@ -268,7 +286,7 @@ class World:
             providers={"vast": vast},
             make_shell=lambda: shell,
             clock=clock,
-            ids=SimIds(self.seed),
+            ids=SimIds(self.seed, self.hub),
             deployment=DEPLOYMENT,
             make_blobs=lambda: self.blobs,
             data_key=lambda machine: machine.encode().ljust(32, b"k"),
@@ -338,6 +356,13 @@ class World:
         if instance.id not in self.uses:
             self.uses[instance.id] = Use(self.seed, instance.id, self.hub.now)
         return self.uses[instance.id]
+
+    def let_go_of(self, operation_id: str) -> None:
+        """Whoever ends without dying gives its lease back: kept, it holds everybody off until it runs out. If the store
+        failed it once it was answered when it tried again."""
+        task, op = self.hub.task, self.store.quiet.get(Operation, operation_id)
+        if task is not None and task.failures < 2 and op is not None and op.open and op.lease_owner in task.claims_as:
+            self.defects.append(Broken(f"liveness: {op.lease_owner} has ended, and holds {op.kind} {op.id}"))
 
     def calm(self) -> None:
         """From now on nothing goes wrong any more."""

@@ -36,6 +36,7 @@ INDEXES: dict[str, tuple[tuple[str, ...], ...]] = {
     "snapshots": (("machine", "created_at"), ("created_at",)),
     "ledger": (("machine", "written_at"), ("machine", "day"), ("day",), ("instance_id",)),
     "budgets": (("shard", "deadline"),),
+    "deliveries": (("shard", "deadline"), ("subscription", "created_at")),
 }
 """Per collection, the fields that `dumont.queries` asks by; a test holds that each query there runs on an index."""
 

@@ -19,6 +19,7 @@ from dumont.cli.commands.failover import failover
 from dumont.cli.commands.gateway import gateway, url_of
 from dumont.cli.commands.idle import idle, keep
 from dumont.cli.commands.jobs import job
+from dumont.cli.commands.keys import keys, token
 from dumont.cli.commands.lifecycle import down, up
 from dumont.cli.commands.local import demo, local
 from dumont.cli.commands.machines import list_machines, logs, show
@@ -31,6 +32,7 @@ from dumont.cli.commands.shell import run, ssh
 from dumont.cli.commands.sleep import hibernate, wake
 from dumont.cli.commands.snapshots import diff, restore, snapshot, snapshots
 from dumont.cli.commands.templates import templates
+from dumont.cli.commands.webhook import webhook
 from dumont.cli.errors import EXIT_CODES, FAILED, INTERRUPTED, CliError
 from dumont.cli.output import Cli, common_options, show_error
 
@@ -105,7 +107,7 @@ for _command in (
     search, advise, templates, up, deploy, job, list_machines, show, ssh, run, logs, events,
     snapshot, snapshots, restore, diff, failover, idle, keep,
     hibernate, wake, gateway, url_of, operations, operation, down, ssh_config, ssh_proxy, local, demo,
-    audit, openapi, completion, version,
+    webhook, audit, keys, token, openapi, completion, version,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -121,6 +121,10 @@ class NotTellable(DumontError):
     """A chat refuses the message, its address or our credentials: trying again does not help."""
 
 
+class NotDelivered(DumontError):
+    """A webhook has no answer: its name leads nowhere, or its receiver did not answer as HTTP does, or not in time."""
+
+
 # --- What is the caller's to mend ---------------------------------------------------------------------------------
 
 

@@ -367,18 +367,6 @@ class Role(enum.StrEnum):
         return order.index(self) >= order.index(needed)
 
 
-class ApiKey(Record, frozen=True, kw_only=True):
-    """An API key; only the SHA-256 of its secret is kept (the secret has 256 random bits: no slow hash is needed)."""
-
-    collection: ClassVar[str] = "keys"
-
-    name: str
-    role: Role
-    secret_sha256: str
-    created_at: float
-    revoked_at: float | None = None
-
-
 class Schedule(Record, frozen=True, kw_only=True):
     """When a recurring duty ran last, and who holds it now."""
 

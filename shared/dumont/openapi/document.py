@@ -22,6 +22,10 @@ _ROUTE_PARAMETERS = {
     "name": ("A machine's name.", {"type": "string", "pattern": MACHINE_NAME, "examples": ["trainer"]}),
     "machine": ("A machine's name.", {"type": "string", "pattern": MACHINE_NAME, "examples": ["trainer"]}),
     "id": ("An id, as answers tell it.", {"type": "string", "minLength": 1, "maxLength": 64}),
+    "delivery": (
+        "A delivery's id, which is its `webhook-id` too.",
+        {"type": "string", "minLength": 1, "maxLength": 64},
+    ),
     "port": ("A port of the machine.", {"type": "integer", "minimum": 1, "maximum": 65535}),
     "path": ("The path that is asked for there; it may have slashes.", {"type": "string"}),
     "model": ("A model's name; it may have slashes.", {"type": "string", "minLength": 1}),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dumont.openapi import of_machines, of_the_rest
+from dumont.openapi import of_keys_and_webhooks, of_machines, of_the_rest
 from dumont.openapi.routes import FunctionRoutes
 
-FUNCTIONS: tuple[FunctionRoutes, ...] = (*of_machines.FUNCTIONS, *of_the_rest.FUNCTIONS)
+FUNCTIONS: tuple[FunctionRoutes, ...] = (
+    *of_machines.FUNCTIONS,
+    *of_the_rest.FUNCTIONS,
+    *of_keys_and_webhooks.FUNCTIONS,
+)
