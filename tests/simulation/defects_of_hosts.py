@@ -268,7 +268,7 @@ def dataclass_replace(value: Any, **changes: Any) -> Any:
 
 
 def create_repeated() -> Made:
-    """A create call whose answer was lost is made again: the offer that the first has taken is refused to the second."""
+    """A create call whose answer was lost is made again: the offer that the first took is refused to the second."""
 
     def around(real: Callable[..., Any]) -> Callable[..., Any]:
         def create(self: Vast, offer: Any, rental: Any) -> str:
