@@ -28,10 +28,10 @@ from tests.simulation.world import World
 REPORT = ROOT / "build/benchmarks/mutation.json"
 FIRST_SEED = 6_000_000
 SEEDS = 500
-MORE_SEEDS = 12
+MORE_SEEDS = 30
 """Run after the first catch, if it takes so many to see `CATCHES`: they say how often a defect shows, and one of them
 may be the cheapest to run again."""
-CATCHES = 4
+CATCHES = 5
 PROCESSES_MOST = 2
 
 
