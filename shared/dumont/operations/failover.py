@@ -342,7 +342,7 @@ def _try(invocation: Invocation, strategy: str, instances: Sequence[Instance]) -
         if machine is None or machine.operation_id != o.id:
             return o
         if strategy == failover.RESUME:
-            lost = tx.get(Instance, o.suspect_instance_id)
+            lost = tx.get(Instance, o.suspect_instance_id or "")
             if lost is not None and lost.state is InstanceState.LOST:
                 tx.put(replace(lost, problem=None))  # why the last try failed is no reason against this one
         if strategy == failover.HOLD:
