@@ -13,7 +13,7 @@ DEMO := $(VENV)/.demo
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types format build lock cloudbuild infra simulate mutation-check bench-control-plane bench-main bench-scale bench-snapshots bench-failover bench-sleep bench-wake clean distclean
+.PHONY: help setup demo test schemathesis openapi lint types format build lock cloudbuild infra simulate mutation-check bench-control-plane bench-main bench-scale bench-snapshots bench-failover bench-sleep bench-wake clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -38,9 +38,12 @@ lint: $(DEV) ## check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(DEV) ## check types; each main.py on its own, since all have the same name
+types: $(DEV) ## check types; all main.py at once, each under a name of its own
+	@rm -rf build/types && mkdir -p build/types
+	@for main in functions/*/main.py; do \
+		folder=$${main%/main.py}; ln -s ../../$$main build/types/function_$$(basename $$folder | tr - _).py; done
 	$(BIN)/mypy
-	@set -e; for main in functions/*/main.py; do echo "mypy $$main"; $(BIN)/mypy --no-error-summary $$main; done
+	$(BIN)/mypy build/types/*.py
 
 format: $(DEV) ## put style and format right
 	$(BIN)/ruff check --fix .
@@ -60,8 +63,14 @@ infra: $(DEV) ## what infra/ takes from functions/ and the queries; then its for
 	@if command -v terraform >/dev/null; then terraform fmt infra; else echo 'no terraform: format not looked at'; fi
 	$(BIN)/python -m pytest -q tests/unit/test_infra*.py
 
+openapi: $(DEV) ## docs/openapi.json from the functions
+	$(BIN)/dumont openapi > docs/openapi.json
+
+schemathesis: $(DEV) ## ask the functions all that docs/openapi.json allows, and more; ARGS='--examples 200 --seed 1'
+	$(BIN)/python -m tests.end_to_end.api_fuzz $(ARGS)
+
 simulate: $(DEV) ## random lives of machines, with faults; make simulate SEEDS=10000 runs more of them
-	$(if $(SEEDS),SIMULATION_SEEDS=$(SEEDS)) $(BIN)/python -m pytest -n 2 tests/simulation/test_histories.py $(ARGS)
+	$(BIN)/python -m tests.simulation $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
 mutation-check: $(DEV) ## deliberate defects, each of which the simulation must find; ARGS='--new --write', ARGS='--only NAME'
 	$(BIN)/python -m tests.simulation.mutation $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dumont.agent import tokens
-from dumont.agent.host.answers import WorkloadSpec, read_answer
+from dumont.agent.host.answers import Answer, WorkloadSpec, read_answer
 from dumont.agent.host.mandate import Mandate
 from dumont.domain.errors import StoreError
 from dumont.domain.heartbeats import Readings, Report, WorkloadSeen
@@ -23,6 +24,18 @@ START_SECONDS_MOST = 2.0
 TIMEOUT_SECONDS = 4.0
 HURRY_SECONDS = 0.3
 SECRET = b"s" * 32
+
+
+@functools.lru_cache(maxsize=256)
+def _identity(token: str) -> tokens.AgentIdentity | None:
+    """Whose token it is: it comes with each heartbeat, and is the same each time."""
+    return tokens.read(SECRET, token)
+
+
+@functools.lru_cache(maxsize=256)
+def _answer(body: bytes) -> Answer | None:
+    """What a heartbeat's answer says: most say the same."""
+    return read_answer(200, body)
 
 
 class TwoServeError(AssertionError):
@@ -144,7 +157,7 @@ class SimAgents:
 
     def _send(self, agent: Agent, sent_at: float) -> None:
         world = self._world
-        identity = tokens.read(SECRET, agent.config["token"])
+        identity = _identity(agent.config["token"])
         assert identity is not None
         try:
             use = world.use_of(agent.instance)
@@ -163,7 +176,7 @@ class SimAgents:
             return
         if world.hub.rng.random() < world.weather.answer_lost:
             return
-        answer = read_answer(200, msgspec.json.encode(reply))
+        answer = _answer(msgspec.json.encode(reply))
         assert answer is not None
         before = agent.mandate.wanted(now)
         agent.mandate.hear(answer, sent_at)

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import functools
 import heapq
+import math
 import random
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import greenlet
+
+CALLS_PER_SECOND = 1 / 0.03
+"""A port call takes 30 ms in the mean."""
 
 
 class Died(BaseException):
@@ -61,6 +65,8 @@ class Hub:
         self.port_calls = 0
         self._heap: list[tuple[float, float, int, Callable[[], None]]] = []
         self._count = 0
+        self._until = start
+        self._running: Task | None = None
         self._tasks: dict[greenlet.greenlet, Task] = {}
         self._main = greenlet.getcurrent()
         _OPEN.add(self)
@@ -72,7 +78,9 @@ class Hub:
         for runner, task in list(self._tasks.items()):
             task.dead = True
             if runner:
+                self._running = task  # what it calls on its way out is to die, too
                 runner.throw(Died)
+        self._running = None
         self._tasks.clear()
         _OPEN.discard(self)
 
@@ -109,18 +117,17 @@ class Hub:
 
         runner = greenlet.greenlet(body, parent=self._main)
         self._tasks[runner] = task
-        task.resume = functools.partial(self._switch, runner)
+        task.resume = functools.partial(self._switch, runner, task)
         self.at(self.now, task.resume)
 
     @property
     def task(self) -> Task | None:
         """The invocation that runs now; None between them."""
-        return self._tasks.get(greenlet.getcurrent())
+        return self._running
 
     def pause(self, call: str, seconds: float | None = None) -> None:
         """A port call of the running task: time passes, others run. Outside a task nothing happens."""
-        current = greenlet.getcurrent()
-        task = self._tasks.get(current)
+        task = self._running
         if task is None:
             return
         if task.dead:
@@ -130,22 +137,44 @@ class Hub:
         if task.name != "sweep":
             self.counted_calls += 1
             self.counted.append((task.name, call))
-        killed = task.name != "sweep" and self.counted_calls == self.kill_at
-        if killed or (task.dies_at is not None and task.calls >= task.dies_at):
-            task.dead = True
-            task.trace.append(f"died before {call}")
-            raise Died
-        wait = seconds if seconds is not None else self.rng.expovariate(1 / 0.03)
-        if seconds is None and self.freeze_share and self._random() < self.freeze_share:
-            frozen_seconds = self.rng.uniform(50.0, 200.0)
-            wait += frozen_seconds
-            self.on_freeze(frozen_seconds)
-        self.at(self.now + wait, task.resume)
-        self._main.switch()
+            if self.counted_calls == self.kill_at:
+                self._kill(task, call)
+        if task.dies_at is not None and task.calls >= task.dies_at:
+            self._kill(task, call)
+        draw = self._random
+        if seconds is None:
+            seconds = -math.log(1.0 - draw()) / CALLS_PER_SECOND  # `expovariate`, without a call
+            if self.freeze_share and draw() < self.freeze_share:
+                frozen_seconds = self.rng.uniform(50.0, 200.0)
+                seconds += frozen_seconds
+                self.on_freeze(frozen_seconds)
+        now = self.now
+        when = now + seconds
+        if when < now:
+            when = now
+        self._count = count = self._count + 1
+        turn = (when, draw(), count, task.resume)
+        heap = self._heap
+        if when > self._until or (heap and heap[0] < turn):
+            heapq.heappush(heap, turn)
+            self._main.switch()
+            return
+        # Nobody else comes before: the event ends here and the task goes on with the next one, as if it had been away.
+        self.events += 1
+        try:
+            self.after_event()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the code under test must not hear of it
+            self._main.throw(error)
+        if heap and heap[0] < turn:
+            heapq.heappush(heap, turn)
+            self._main.switch()
+        else:
+            self.now = when
 
     def run(self, until: float) -> None:
         """Let everything happen that falls before `until`."""
         heap = self._heap
+        self._until = until
         while heap and heap[0][0] <= until:
             when, _, _, what = heapq.heappop(heap)
             if when > self.now:
@@ -155,9 +184,18 @@ class Hub:
             self.after_event()
         self.now = max(self.now, until)
 
-    def _switch(self, runner: greenlet.greenlet) -> None:
+    def _kill(self, task: Task, call: str) -> None:
+        task.dead = True
+        task.trace.append(f"died before {call}")
+        raise Died
+
+    def _switch(self, runner: greenlet.greenlet, task: Task) -> None:
         if not runner.dead:
-            runner.switch()
+            self._running = task
+            try:
+                runner.switch()
+            finally:
+                self._running = None
         if runner.dead:
             self._tasks.pop(runner, None)
 

@@ -38,6 +38,10 @@ class Invariants:
         self._seen_alive: dict[int, MarketInstance] = {}
         self._over_budget_since: dict[str, float] = {}
         self._next_check = 0.0
+        self._prefix = label_prefix(DEPLOYMENT)
+        self._seen: object = None
+        """What the last look was at: all that `_owned`, `_gone_is_gone` and the witness go by."""
+        self._books: dict[str, Instance] = {}
         self._began_at = world.hub.now - 86_400.0
         """Before anything bills."""
 
@@ -54,16 +58,23 @@ class Invariants:
         if not world.changed and world.hub.now < self._next_check:
             return
         world.changed = False
-        live = [i for i in world.market.live(world.hub.now) if (i.label or "").startswith(label_prefix(DEPLOYMENT))]
+        live = [i for i in world.market.live(world.hub.now) if i.label is not None and i.label.startswith(self._prefix)]
         self._lost_workspaces(live)
         if not live and not self._unowned_since:
             self._over_budget_since.clear()  # nothing lives: whatever is rented next has its own time
             self._next_check = world.hub.now + 5.0
             return
-        books = {i.id: i for i in world.store.quiet.find(Instance, ALL)}
-        self._witness.look(live, books)
-        self._owned(live, books)
-        self._gone_is_gone(live, books)
+        store = world.store.quiet
+        changes = [store.changes(Instance), store.changes(Operation), store.changes(Machine)]
+        seen = (changes, [(i.id, i.label) for i in live])
+        # Of what is nobody's, time alone breaks the invariant.
+        if seen != self._seen or self._unowned_since:
+            self._seen = seen
+            books = self._books = {i.id: i for i in store.find(Instance, ALL)}
+            self._witness.look(live, books)
+            self._owned(live, books)
+            self._gone_is_gone(live, books)
+        books = self._books
         if world.hub.now >= self._next_check:
             self._next_check = world.hub.now + 5.0
             self._within_budget(books)
@@ -105,7 +116,8 @@ class Invariants:
     def _lost_workspaces(self, live: list[MarketInstance]) -> None:
         """Invariant 4: what holds files is destroyed only if the user said so (a budget is such a word)."""
         world = self._world
-        for gone_id in set(self._seen_alive) - {i.id for i in live}:
+        alive = {i.id: i for i in live}
+        for gone_id in self._seen_alive.keys() - alive.keys():
             gone = self._seen_alive.pop(gone_id)
             had = {k: v.decode() for k, v in world.files.get(gone_id, {}).items() if k.startswith("user/")}
             name = (gone.label or "").split(".")[2]
@@ -115,7 +127,7 @@ class Invariants:
             name, had = world.replaced.pop()
             if not self._may_be_lost(name, had):
                 raise Broken(f"invariant 4: a restore of {name} replaced files that nobody had saved")
-        self._seen_alive.update({i.id: i for i in live})
+        self._seen_alive = alive
 
     def _may_be_lost(self, name: str, had: dict[str, str]) -> bool:
         """Whether all that a workspace had is in one good snapshot of its machine, or its user let it go."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dumont.adapters import encoding
 from dumont.adapters.memory_store import MemoryStore
 from dumont.adapters.store_rules import Key
 from dumont.adapters.vast import Vast
@@ -38,6 +39,7 @@ KEY = "k" * 64
 UNWATCHED = frozenset({"heartbeats", "schedules", "prices"})
 """Collections that no invariant looks at."""
 DEPLOYMENT = "sim"
+_STORE_CALLS = {call: f"store.{call}" for call in ("get", "find", "commit")}
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Outages:
 
     def away(self, what: str, now: float) -> bool:
         """Whether it is away now."""
-        spans = self._spans.get(what)
+        spans = self._spans.get(what)  # asked at each port call: most is never away
         return spans is not None and any(start <= now < end for start, end in spans)
 
     def seconds(self, start: float, end: float) -> float:
@@ -129,16 +131,26 @@ class _Noticed(MemoryStore):
         super().__init__(pause=pause)
         self.committed = committed
         self.told: Callable[[str, Any, Any], None] | None = None
+        self.rewrite: Callable[[Key, str | None], str | None] | None = None
 
     def _commit(self, versions: dict[Key, int], writes: dict[Key, Any]) -> bool:
+        if self.rewrite is not None and self._current(versions):
+            writes = {key: self.rewrite(key, text) for key, text in writes.items()}
         before = {key: self._collections.get(key[0], {}).get(key[1]) for key in writes} if self.told else {}
-        done = super()._commit(versions, writes)
-        if done and self.told is not None:
+        if not super()._commit(versions, writes):
+            return False
+        if self.told is not None:
             for key, record in before.items():
                 self.told(key[0], record, writes[key])
-        if done and any(collection not in UNWATCHED for collection, _ in writes):
-            self.committed()
-        return done
+        for collection, _ in writes:
+            if collection not in UNWATCHED:
+                self.committed()
+                break
+        return True
+
+    def _current(self, versions: dict[Key, int]) -> bool:
+        """Whether a commit of what was read so will pass: nobody runs between this and that."""
+        return all(self._versions.get(key, 0) == version for key, version in versions.items())
 
 
 class SimStore:
@@ -146,6 +158,7 @@ class SimStore:
 
     def __init__(self, hub: Hub, weather: Weather, outages: Outages, committed: Callable[[], None]) -> None:
         self._hub, self._weather, self._outages = hub, weather, outages
+        self._random = hub.rng.random
         self._in_task = _Noticed(self._pause, committed)
         self.quiet = MemoryStore()
         # One state, two doors: the world looks without time passing.
@@ -154,8 +167,8 @@ class SimStore:
         )
 
     def _pause(self, call: str) -> None:
-        self._hub.pause(f"store.{call}")
-        if self._outages.away("store", self._hub.now) or self._hub.rng.random() < self._weather.store_away:
+        self._hub.pause(_STORE_CALLS[call])
+        if self._outages.away("store", self._hub.now) or self._random() < self._weather.store_away:
             raise self._failed("the store does not answer")
 
     def get(self, kind: Any, record_id: str) -> Any:
@@ -168,11 +181,19 @@ class SimStore:
         """Tell of each record that is written: its collection, what it was, and what it is now."""
         self._in_task.told = told
 
+    def as_documents(self, rewrite: Callable[[Key, str | None], str | None]) -> None:
+        """Keep records as JSON, each as `rewrite` makes it of what is to be committed; None: it is deleted."""
+        for store in (self._in_task, self.quiet):
+            store._serialise = True
+        for records in self.quiet._collections.values():
+            records.update({record_id: encoding.to_json(record) for record_id, record in records.items()})
+        self._in_task.rewrite = rewrite
+
     def transact(self, work: Callable[[Transaction], Any]) -> Any:
         result = self._in_task.transact(work)
         # The commit is done; here its answer may be lost, or the process may die before it hears.
         self._hub.pause("store.committed", 0.0)
-        if self._hub.rng.random() < self._weather.commit_unknown:
+        if self._random() < self._weather.commit_unknown:
             raise self._failed("the commit's answer was lost")
         return result
 
@@ -254,6 +275,7 @@ class World:
     def __post_init__(self) -> None:
         self.hub = Hub(self.seed)
         self.outages = Outages()
+        self._endpoints: dict[int, SshEndpoint | None] = {}
         # Until its lease runs out, nobody can take the work of a frozen worker over: to the rest it is an outage.
         self.hub.on_freeze = lambda seconds: self.outages.add("worker", self.hub.now, seconds)
         self.market = Market(seed=self.seed, opened_at=self.hub.now, durations=self.durations)
@@ -325,7 +347,11 @@ class World:
         """The instance that the market says is there."""
         now, market = self.hub.now, self.market
         for instance in market.live(now):
-            if instance.phase(now).running and ssh_of(instance_row(instance, now, market.opened_at)) == endpoint:
+            if not instance.phase(now).running:
+                continue
+            if instance.id not in self._endpoints:  # it stays the same for as long as there is an instance
+                self._endpoints[instance.id] = ssh_of(instance_row(instance, now, market.opened_at))
+            if self._endpoints[instance.id] == endpoint:
                 return instance
         return None
 

@@ -65,10 +65,17 @@ def test_ranking_is_total_finite_and_independent_of_the_order(rows: list[tuple[f
 
 
 def test_racers_are_on_different_hosts_before_two_share_one() -> None:
-    offers = [offer(1, host_id="same"), offer(2, host_id="same"), offer(3, gpu_usd_per_hour=0.9)]
+    offers = [offer(1, host_id="same"), offer(2, host_id="same"), offer(3, gpu_usd_per_hour=0.3)]
     assert [o.id for o in pick_racers(rank(offers, QUERY), 3)] == ["1", "3", "2"]
     avoided = pick_racers(rank(offers, QUERY), 3, avoid_machines=frozenset({"m1"}))
     assert [o.id for o in avoided] == ["2", "3"]
+
+
+def test_none_races_that_costs_far_more_than_the_best_until_the_cheap_ones_are_tried() -> None:
+    offers = [offer(1, gpu_usd_per_hour=0.5), offer(2, gpu_usd_per_hour=0.8), offer(3, gpu_usd_per_hour=4.0)]
+    ranked = rank(offers, QUERY)
+    assert [o.id for o in pick_racers(ranked, 3)] == ["1", "2"]
+    assert [o.id for o in pick_racers(ranked, 3, avoid_machines=frozenset({"m1", "m2"}))] == ["3"]
 
 
 @pytest.mark.parametrize("spelled", ["rtx_4090", "NVIDIA GeForce RTX 4090", "RTX4090", "rtx 4090"])

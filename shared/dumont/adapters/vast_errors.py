@@ -71,10 +71,18 @@ def read_answer(status: int, content: bytes, retry_after: str | None = None) -> 
     """Read a body, whatever it is."""
     text = content.decode("utf-8-sig", errors="replace")
     try:
-        body = json.loads(text)
+        body = msgspec.json.decode(content)
     except (ValueError, RecursionError):
-        body = None
+        body = _leniently(text)
     return Answer(status=status, text=text, body=body if isinstance(body, dict) else None, retry_after=retry_after)
+
+
+def _leniently(text: str) -> Any:
+    """What only Python's own parser takes: NaN, which Vast's servers may write; a byte order mark; a broken letter."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def is_success(answer: Answer) -> bool:

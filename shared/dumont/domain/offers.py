@@ -14,6 +14,7 @@ from dumont.domain.beliefs import Belief
 
 HOURS_PER_MONTH = 720.0  # Vast.ai states storage per month of 720 hours (reference: "disk $/h = GB × cost / 720")
 
+GpuName = Annotated[str, Meta(examples=["RTX 4090"])]
 PositiveInt = Annotated[int, Meta(ge=1, le=64)]
 NonNegative = Annotated[float, Meta(ge=0, le=1e6)]
 Positive = Annotated[float, Meta(gt=0, le=1e6)]
@@ -66,7 +67,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class OfferQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Filters on offers. An offer that does not say what a filter asks about does not pass it."""
 
-    gpu: str | None = None
+    gpu: GpuName | None = None
     gpu_count: PositiveInt = 1
     min_vram_gib: NonNegative | None = None
     max_price_usd_per_hour: Positive | None = None
@@ -215,6 +216,10 @@ def rank(offers: Sequence[Offer], query: OfferQuery, *, reputation: Reputation |
     return sorted(ranked, key=lambda r: (r.blocked, r.finish_usd, r.offer.provider, r.offer.id))
 
 
+FAR_ABOVE = 2.0
+"""How many times the best offer's cost a racer may cost."""
+
+
 def pick_racers(
     ranked: Sequence[RankedOffer], width: int, *, avoid_machines: frozenset[str] = frozenset()
 ) -> list[Offer]:
@@ -222,14 +227,19 @@ def pick_racers(
 
     Racers on one host share its network and its fate, so a second offer of the same host comes after other hosts'.
     A blocked machine is taken only where there is no other at all: better a bad host than none.
+    What would cost more than `FAR_ABOVE` times the best is left out: whichever racer proves itself first wins, and who
+    names no price means the best offer's, about. Once the cheap ones are tried, the next search has another best.
     """
+    best = next((r for r in ranked if not r.blocked and not _is_of(r.offer, avoid_machines)), None)
     seen: set[str] = set()
     first: list[Offer] = []
     later: list[Offer] = []
     blocked: list[Offer] = []
     for entry in ranked:
         offer = entry.offer
-        if offer.machine_id is not None and offer.machine_id in avoid_machines:
+        if _is_of(offer, avoid_machines):
+            continue
+        if best is not None and entry.finish_usd > best.finish_usd * FAR_ABOVE:
             continue
         if entry.blocked:
             blocked.append(offer)
@@ -238,3 +248,7 @@ def pick_racers(
         (later if host in seen else first).append(offer)
         seen.add(host)
     return (first + later or blocked)[: max(width * 4, width + 5)]
+
+
+def _is_of(offer: Offer, machines: frozenset[str]) -> bool:
+    return offer.machine_id is not None and offer.machine_id in machines

@@ -1,13 +1,14 @@
 """What is kept in the store: one frozen record a document. Times are seconds since the epoch, UTC; money is USD.
 
-A record's `collection` names where it lives and `id` is its key there. `schema_version` lets a later version of the
-code read what an earlier one wrote.
+A record's `collection` names where it lives and `id` is its key there. `schema_version` and `migrations` let a later
+version of the code read what an earlier one wrote; both run side by side while a deployment goes on.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -21,10 +22,23 @@ SHARDS = 8
 """Deadlines are indexed with a shard: an index that only grows holds Firestore to 500 writes a second."""
 
 
+Migration = Callable[[dict[str, Any]], dict[str, Any]]
+"""A document of one schema version as one of the next: pure, and of a document that it may change."""
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A document of the store."""
+    """A document of the store.
+
+    A field may join with a default at any time: earlier versions of the code leave it as it is. Any other change of
+    what is stored needs the next `schema_version` (say it as the field's default), and a migration from the one before.
+    It is applied to what is read, and stored when the record is next written; queries ask what is stored, so a field
+    that one asks by keeps its name and its sense. Earlier versions refuse such a record (`RecordTooNew`), and leave it
+    to the later one.
+    """
 
     collection: ClassVar[str]
+    migrations: ClassVar[tuple[Migration, ...]] = ()
+    """The first leads from schema version 1 to 2."""
     id: str
     schema_version: int = 1
 
@@ -372,18 +386,6 @@ class Role(enum.StrEnum):
         """Whether this role includes the needed one."""
         order = [Role.VIEWER, Role.OPERATOR, Role.ADMIN]
         return order.index(self) >= order.index(needed)
-
-
-class ApiKey(Record, frozen=True, kw_only=True):
-    """An API key; only the SHA-256 of its secret is kept (the secret has 256 random bits: no slow hash is needed)."""
-
-    collection: ClassVar[str] = "keys"
-
-    name: str
-    role: Role
-    secret_sha256: str
-    created_at: float
-    revoked_at: float | None = None
 
 
 class Schedule(Record, frozen=True, kw_only=True):

@@ -13,7 +13,18 @@ from dumont.domain.errors import ScheduleError, StoreError
 from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.jobs import Job
 from dumont.domain.records import Machine, Operation, Schedule
-from dumont.operations import alerts, budget_settings, budgets, failover, jobs, object_costs, policies, sleeping, spares
+from dumont.operations import (
+    alerts,
+    budget_settings,
+    budgets,
+    failover,
+    jobs,
+    object_costs,
+    policies,
+    sleeping,
+    spares,
+    subscribers,
+)
 from dumont.operations.reap import reap
 from dumont.operations.reconcile import reconcile
 from dumont.operations.rest import rest
@@ -52,15 +63,16 @@ def sweep(ports: Ports, *, listening_since: float = 0.0) -> Swept:
     run the reaper. Silence from before `listening_since` is given its time again: it may have been ours."""
     now = ports.clock.now()
     woken = looked_at = suspects = 0
-    for beat in ports.store.find(Heartbeat, queries.due(now)):
+    due = queries.due(now)
+    for beat in ports.store.find(Heartbeat, due):
         suspects += failover.suspect(ports, beat.id, listening_since=listening_since) is not None
-    for op in ports.store.find(Operation, queries.due(now)):
+    for op in ports.store.find(Operation, due):
         woken += _wake(ports, op.id, now)
-    for machine in ports.store.find(Machine, queries.due(now)):
+    for machine in ports.store.find(Machine, due):
         looked_at += _look_at(ports, machine.id)
-    for job in ports.store.find(Job, queries.due(now)):
+    for job in ports.store.find(Job, due):
         looked_at += jobs.step(ports, job.id) is not None
-    for budget in ports.store.find(Budget, queries.due(now)):
+    for budget in ports.store.find(Budget, due):
         looked_at += budgets.look_at(ports, budget.id)
     reaped = _slow_look(ports) if _is_due(ports, REAPER, REAP_EVERY_SECONDS, now) else 0
     return Swept(operations=woken, suspects=suspects, budgets=looked_at, reaped=reaped)
@@ -168,6 +180,7 @@ def _slow_look(ports: Ports) -> int:
     budget_settings.watch_credit(ports)
     object_costs.enter_yesterday(ports)
     alerts.look(ports)
+    subscribers.look(ports)
     now = ports.clock.now()
     if _is_due(ports, RECONCILER, RECONCILE_EVERY_SECONDS, now):
         reconcile(ports, from_time=now - RECONCILE_BACK_SECONDS, to_time=now, enter=True)

@@ -6,6 +6,7 @@ answer's `lost` and `delay_seconds`, so that the real client meets the same faul
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import re
@@ -108,6 +109,15 @@ _OPEN = re.compile(r"^(/api/v0)?/gpu_names/unique/?$")
 _RESULT = re.compile(r"^/results/(?P<token>[0-9a-f]{32})\.log$")
 
 
+@functools.lru_cache(maxsize=1024)
+def _find_route(method: str, path: str) -> tuple[str, str, dict[str, int]] | None:
+    """The endpoint that a request is for, its handler's name, and the ids in its path."""
+    for of_method, pattern, endpoint, handler in ROUTES:
+        if of_method == method and (match := pattern.match(path)):
+            return endpoint, handler, {name: int(value) for name, value in match.groupdict().items()}
+    return None
+
+
 class Api:
     """The API of one market. Not thread-safe: one request at a time, whose effects are then complete."""
 
@@ -153,20 +163,13 @@ class Api:
         return answer
 
     def _answered(self, request: Request, now: float) -> tuple[str, Answer]:
-        found = next(
-            (
-                (endpoint, handler, match)
-                for method, pattern, endpoint, handler in ROUTES
-                if method == request.method and (match := pattern.match(request.path))
-            ),
-            None,
-        )
+        found = _find_route(request.method, request.path)
         endpoint = found[0] if found else "unknown"
         try:
             if found is None:
                 self.access.check(request.key, "misc", now, instance_id=None, changes_state=False)
                 raise Refused(404, "not_found", "The simulated market has no such endpoint.")
-            ids = {name: int(value) for name, value in found[2].groupdict().items()}
+            handler_name, ids = found[1:]
             body = _body(request.body)
             self.access.check(
                 request.key,
@@ -178,7 +181,7 @@ class Api:
             refusal = self._refused_first(request.key, endpoint, now)
             if refusal is not None:
                 return endpoint, refusal
-            handler: Callable[..., dict[str, Any] | list[Any]] = getattr(self._handlers, found[1])
+            handler: Callable[..., dict[str, Any] | list[Any]] = getattr(self._handlers, handler_name)
             return endpoint, _json(200, handler(now=now, body=body, request=request, **ids))
         except Refused as refused:
             return endpoint, _json(refused.status, refused.body())

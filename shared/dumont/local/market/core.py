@@ -327,7 +327,9 @@ class Market:
         if now > start and self._open:
             instances = list(self._open.values())
             for instance in instances:
-                misfortunes.end_term(instance, max(start, self.offers.ends_at(instance.ask)), now)
+                ends_at = self.offers.ends_at(instance.ask)
+                if now >= ends_at:
+                    misfortunes.end_term(instance, max(start, ends_at), now)
             # Most calls need no more than this bound to see that the credit lasts.
             most_usd = sum(i.gpu_usd_per_hour + i.storage_usd_per_hour for i in instances) * (now - start) / 3600.0
             if 0 < self._credit_usd <= most_usd:

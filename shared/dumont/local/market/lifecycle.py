@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import operator
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ class Phase(NamedTuple):
         return self.actual == RUNNING
 
 
+_AT = operator.itemgetter(0)
+"""When a phase begins."""
+
+
 class Timeline:
     """Phases in order of time; the first one starts when the instance is created."""
 
@@ -41,16 +46,16 @@ class Timeline:
 
     def at(self, now: float) -> Phase:
         """The phase at a moment."""
-        return self._phases[max(0, bisect.bisect_right(self._phases, now, key=lambda phase: phase.at) - 1)]
+        return self._phases[max(0, bisect.bisect_right(self._phases, now, key=_AT) - 1)]
 
     def next_change(self, now: float) -> float | None:
         """When the next phase begins, if one is planned."""
-        index = bisect.bisect_right(self._phases, now, key=lambda phase: phase.at)
+        index = bisect.bisect_right(self._phases, now, key=_AT)
         return self._phases[index].at if index < len(self._phases) else None
 
     def replan(self, now: float, *phases: Phase) -> None:
         """Forget all that was planned after `now` and plan these phases instead, each no earlier than now."""
-        keep = max(1, bisect.bisect_right(self._phases, now, key=lambda phase: phase.at))
+        keep = max(1, bisect.bisect_right(self._phases, now, key=_AT))
         self._phases = [*self._phases[:keep], *phases]
 
     def interrupt(self, start: float, phase: Phase, until: float | None) -> None:
@@ -101,9 +106,12 @@ class Timeline:
 
     def spans(self, start: float, end: float) -> Iterator[tuple[float, float, Phase]]:
         """The stretches of [start, end) with their phases."""
-        for index, phase in enumerate(self._phases):
-            following = self._phases[index + 1].at if index + 1 < len(self._phases) else end
-            low, high = max(start, phase.at), min(end, following)
+        phases, low = self._phases, start
+        index = max(0, bisect.bisect_right(phases, start, key=_AT) - 1)
+        while index < len(phases) and low < end:
+            phase, index = phases[index], index + 1
+            low = max(start, phase.at)
+            high = min(end, phases[index].at) if index < len(phases) else end
             if low < high:
                 yield low, high, phase
 

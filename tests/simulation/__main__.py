@@ -1,0 +1,10 @@
+"""`python -m tests.simulation`: see `many`, from which the processes that run the seeds import their work."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.simulation.many import main
+
+if __name__ == "__main__":
+    sys.exit(main())
