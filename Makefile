@@ -13,7 +13,7 @@ DEMO := $(VENV)/.demo
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types format build lock cloudbuild infra simulate mutation-check bench-control-plane bench-main bench-scale bench-snapshots bench-failover bench-sleep bench-wake clean distclean
+.PHONY: help setup demo test schemathesis openapi lint types format build lock cloudbuild infra simulate mutation-check bench-control-plane bench-main bench-scale bench-snapshots bench-failover bench-sleep bench-wake clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -63,10 +63,16 @@ infra: $(DEV) ## what infra/ takes from functions/ and the queries; then its for
 	@if command -v terraform >/dev/null; then terraform fmt infra; else echo 'no terraform: format not looked at'; fi
 	$(BIN)/python -m pytest -q tests/unit/test_infra*.py
 
+openapi: $(DEV) ## docs/openapi.json from the functions
+	$(BIN)/dumont openapi > docs/openapi.json
+
+schemathesis: $(DEV) ## ask the functions all that docs/openapi.json allows, and more; ARGS='--examples 200 --seed 1'
+	$(BIN)/python -m tests.end_to_end.api_fuzz $(ARGS)
+
 simulate: $(DEV) ## random lives of machines, with faults; make simulate SEEDS=10000 runs more of them
 	$(BIN)/python -m tests.simulation $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
-mutation-check: $(DEV) ## deliberate defects, each of which the simulation must find; ARGS='--seeds 500 --only NAME'
+mutation-check: $(DEV) ## deliberate defects, each of which the simulation must find; ARGS='--new --write', ARGS='--only NAME'
 	$(BIN)/python -m tests.simulation.mutation $(ARGS)
 
 bench-scale: $(DEV) ## measure a sweep over 10,000 machines, and heartbeats a second

@@ -51,6 +51,12 @@ locals {
       messages = ["a job's outputs are not saved; its machine is left"]
       advice   = "Its machine runs on, and bills, so that nothing is lost. Fetch what it made, then `dumont down NAME`."
     }
+    webhook-dead = {
+      title    = "A webhook does not arrive"
+      severity = "WARNING"
+      messages = ["a webhook was not delivered", "a webhook is disabled"]
+      advice   = "Its receiver failed for a day, or wants no more. `dumont webhook ls`, `dumont webhook deliveries ID --state dead`; when it is mended, `dumont webhook set ID --enable` and `dumont webhook replay ID`."
+    }
     dns-stale = {
       title    = "DNS does not follow a machine"
       severity = "WARNING"

@@ -81,6 +81,8 @@ resource "google_cloudfunctions2_function" "function" {
 
         DUMONT_CHANGES_PER_MINUTE    = tostring(var.changes_per_minute)
         DUMONT_WRONG_KEYS_PER_MINUTE = tostring(var.wrong_keys_per_minute)
+        DUMONT_REQUESTS_PER_MINUTE   = tostring(var.requests_per_minute)
+        DUMONT_BOOTSTRAP_KEY         = var.bootstrap_key_hash
         # Google's own front end is one.
         DUMONT_PROXIES = tostring(1 + var.proxies)
       },

@@ -95,6 +95,28 @@ variable "changes_per_minute" {
   }
 }
 
+variable "requests_per_minute" {
+  description = "How often a minute one API key, or one machine's gateway tokens together, may ask through the gateway and /v1; 0 sets no limit."
+  type        = number
+  default     = 6000
+
+  validation {
+    condition     = var.requests_per_minute >= 0 && var.requests_per_minute <= 999999 && floor(var.requests_per_minute) == var.requests_per_minute
+    error_message = "A whole number from 0 to 999999."
+  }
+}
+
+variable "bootstrap_key_hash" {
+  description = "An admin's API key as ID:SHA256, which `dumont keys bootstrap` prints beside the key itself; the way in that no other key can close. Its hash is no secret."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([a-z0-9]{8,32}:[0-9a-f]{64})?$", var.bootstrap_key_hash))
+    error_message = "ID:SHA256, as `dumont keys bootstrap` prints it; never the key itself."
+  }
+}
+
 variable "wrong_keys_per_minute" {
   description = "How many wrong keys a minute one address is told of; 0 sets no limit."
   type        = number

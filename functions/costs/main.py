@@ -4,7 +4,7 @@ import functions_framework
 
 from dumont.domain.records import Role
 from dumont.edge.http import Answer, Call, endpoint, no_such_path
-from dumont.edge.money import CostsRequest
+from dumont.edge.money import CostsRequest, SavingsRequest, SpanRequest
 from dumont.operations import reconcile, spending
 
 
@@ -12,19 +12,21 @@ from dumont.operations import reconcile, spending
 @endpoint(methods={"GET": Role.VIEWER, "POST": Role.OPERATOR})
 def costs(call: Call) -> Answer:
     """What was spent, what was saved, and whether the market's bill agrees."""
-    asked = call.arguments(CostsRequest)
-    from_time, to_time = asked.times()
     match call.request.method, call.path:
         case "GET", []:
+            asked = call.arguments(CostsRequest)
+            start, end = asked.times()
             found = spending.costs(
-                call.ports, machine=asked.machine, from_time=from_time, to_time=to_time, by=asked.by, zone=asked.zone
+                call.ports, machine=asked.machine, from_time=start, to_time=end, by=asked.by, zone=asked.zone
             )
             return Answer({"costs": found})
         case "GET", ["savings"]:
-            saved = spending.saved(call.ports, machine=asked.machine, from_time=from_time, to_time=to_time)
-            return Answer({"savings": saved})
+            of = call.arguments(SavingsRequest)
+            start, end = of.times()
+            return Answer({"savings": spending.saved(call.ports, machine=of.machine, from_time=start, to_time=end)})
         case method, ["reconcile"]:
-            start, end = spending.window(call.ports, from_time, to_time)
-            compared = reconcile.reconcile(call.ports, from_time=start, to_time=end, enter=method == "POST")
+            within = spending.window(call.ports, *call.arguments(SpanRequest).times())
+            enter = method == "POST"
+            compared = reconcile.reconcile(call.ports, from_time=within[0], to_time=within[1], enter=enter)
             return Answer({"providers": compared})
     raise no_such_path(call)

@@ -1,11 +1,15 @@
-"""Ports that a deployment may do without: names in DNS, a schedule of sweeps that can be paused, a chat to tell."""
+"""Ports that a deployment may do without: names in DNS, a schedule of sweeps that can be paused, a chat to tell, and
+what carries webhooks out."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+import msgspec
+
+from dumont.domain.addresses import Target
 from dumont.domain.messages import Message
 from dumont.domain.reconciling import Charged
 from dumont.domain.routing import DnsKind
@@ -85,4 +89,24 @@ class Notifier(Protocol):
         ...
 
 
-__all__ = ["ChargesShown", "Dns", "DnsKind", "Notifier", "ScheduleState", "SweepSchedule"]
+class Posted(msgspec.Struct, frozen=True, kw_only=True):
+    """A receiver's answer: its status, and how long it asks us to wait, if it does."""
+
+    status: int
+    retry_after_seconds: float = 0.0
+
+
+class Courier(Protocol):
+    """What carries webhooks to addresses of the internet. Each call raises `NotDelivered`, and ends within 20 s."""
+
+    def resolve(self, host: str) -> Sequence[str]:
+        """All addresses that a name leads to now; an address leads to itself."""
+        ...
+
+    def post(self, target: Target, addresses: Sequence[str], headers: Mapping[str, str], body: bytes) -> Posted:
+        """POST to a target at one of these addresses, whatever its name leads to by now, with TLS for its name. A
+        redirect is an answer like any other: it is not followed. Never tried again inside."""
+        ...
+
+
+__all__ = ["ChargesShown", "Courier", "Dns", "DnsKind", "Notifier", "Posted", "ScheduleState", "SweepSchedule"]

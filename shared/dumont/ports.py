@@ -12,6 +12,7 @@ from typing import Literal, Protocol, TypeVar
 import msgspec
 
 from dumont.domain.errors import BlobRefused, InvalidInput
+from dumont.domain.keys import ApiKey
 from dumont.domain.offers import Offer, OfferQuery
 from dumont.domain.records import Record, SshEndpoint
 from dumont.domain.statuses import InstanceStatus, ProviderInstance
@@ -238,7 +239,11 @@ def _no_data_key(machine: str) -> bytes:
 
 
 def _no_agent_secret() -> bytes:
-    raise InvalidInput("no key is configured to make agents' tokens with", field="DUMONT_DATA_MASTER_KEY")
+    raise InvalidInput("no key is configured to make tokens with", field="DUMONT_DATA_MASTER_KEY")
+
+
+def _no_subscription_secret(_subscription: str, _generation: int) -> bytes:
+    raise InvalidInput("no key is configured to sign webhooks with", field="DUMONT_DATA_MASTER_KEY")
 
 
 class EngineFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -270,6 +275,10 @@ class Ports:
     """Where agents reach our functions; "" where they cannot: then machines run without an agent, unwatched."""
     agent_secret: Callable[[], bytes] = _no_agent_secret
     """What agents' tokens are made with."""
+    token_secret: Callable[[], bytes] = _no_agent_secret
+    """What the private half of the pair is made of that signs callers' tokens: 32 bytes."""
+    bootstrap_key: ApiKey | None = None
+    """The key of the deployment's settings, by which one can always get in."""
     make_schedule: Callable[[], SweepSchedule] | None = None
     """What starts the sweeps, where it can be paused while nothing runs."""
     make_dns: Callable[[], Dns] | None = None
@@ -278,6 +287,10 @@ class Ports:
     alerts: bool = False
     """Whether somebody is to be told what happens by itself (`domain.alerts`): then it is written down, and a worker
     tells it."""
+    subscriptions: bool = False
+    """Whether programs may want to be told (`domain.subscriptions`): then who does is looked up when there is news."""
+    subscription_secret: Callable[[str, int], bytes] = _no_subscription_secret
+    """A subscription's id and its secret's generation → the 32 bytes that its messages are signed with."""
     engine: Callable[[], EngineFiles] = _no_engine
     """The snapshot engine, as the files that go to hosts."""
 

@@ -180,3 +180,28 @@ def latest_audit(*, limit: int = 100) -> Query:
 def audit_of(who: str, *, limit: int = 100) -> Query:
     """What one asked to be changed, newest first."""
     return Query(where=(Where("who", "==", who),), order_by="at", descending=True, limit=limit)
+
+
+def all_keys() -> Query:
+    """The API keys, by the time of their making; those that have ended too."""
+    return Query(order_by="created_at", limit=10_000)
+
+
+# --- Webhooks out -------------------------------------------------------------------------------------------------
+
+
+def all_subscriptions() -> Query:
+    """Each subscription."""
+    return Query(limit=1000)
+
+
+def deliveries_to(subscription: str, *, limit: int = 100) -> Query:
+    """A subscription's deliveries, newest first."""
+    where = (Where("subscription", "==", subscription),)
+    return Query(where=where, order_by="created_at", descending=True, limit=limit)
+
+
+def deliveries_in_state(subscription: str, state: str, *, limit: int = 100) -> Query:
+    """A subscription's deliveries in one state, newest first."""
+    where = (Where("subscription", "==", subscription), Where("state", "==", state))
+    return Query(where=where, order_by="created_at", descending=True, limit=limit)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from dumont.domain.errors import InvalidInput
+from dumont.domain.keys import ApiKey, bootstrap
 from dumont.domain.names import check_deployment
 from dumont.domain.records import Role
 
@@ -30,10 +31,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     Agents on rented hosts reach our functions at `DUMONT_PUBLIC_URL`; without it machines run unwatched.
     With `DUMONT_CALLER`, workers and the sweep run only for identity tokens that Google signed for that account and
     for `DUMONT_AUDIENCE`; `DUMONT_CALLER_CHECKED=iam` says that Google's front door has checked their signatures.
+    `DUMONT_WEBHOOKS_LOOPBACK=1` lets webhooks out go to this machine itself, by http too: in the local cloud.
     `DUMONT_GOOGLE_KEYS_URL` is where the keys of those are, if not at Google.
     One key may change things `DUMONT_CHANGES_PER_MINUTE` times, and one address may try as many wrong keys as
-    `DUMONT_WRONG_KEYS_PER_MINUTE` says, before 429 is all it is told; 0 sets no limit. An address is what the first of
+    `DUMONT_WRONG_KEYS_PER_MINUTE` says, before 429 is all it is told; one key or gateway token may send
+    `DUMONT_REQUESTS_PER_MINUTE` requests through the gateway and /v1; 0 sets no limit. An address is what the first of
     the `DUMONT_PROXIES` proxies before us saw.
+    `DUMONT_BOOTSTRAP_KEY` (ID:SHA256) is an admin's key beside those in the store: the way in that is always there.
     """
 
     store: str = "sqlite:"
@@ -63,6 +67,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     google_keys_url: str = ""
     changes_per_minute: int = 240
     wrong_keys_per_minute: int = 60
+    requests_per_minute: int = 6000
+    bootstrap_key: ApiKey | None = None
     proxies: int = 0
     alerts: str = ""
     slack_signing_secret: str = ""
@@ -72,6 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     slack_team: str = ""
     slack_roles: dict[str, Role] = msgspec.field(default_factory=dict)
     slack_api_url: str = "https://slack.com/api/"
+    webhooks_loopback: bool = False
     cors_origins: tuple[str, ...] = ()
     log_level: str = "INFO"
 
@@ -123,7 +130,13 @@ def read(environment: Mapping[str, str]) -> Settings:
         google_keys_url=environment.get("DUMONT_GOOGLE_KEYS_URL", ""),
         changes_per_minute=_count(environment, "DUMONT_CHANGES_PER_MINUTE", 240),
         wrong_keys_per_minute=_count(environment, "DUMONT_WRONG_KEYS_PER_MINUTE", 60),
+        requests_per_minute=_count(environment, "DUMONT_REQUESTS_PER_MINUTE", 6000),
+        bootstrap_key=bootstrap(named) if (named := environment.get("DUMONT_BOOTSTRAP_KEY", "").strip()) else None,
         proxies=_count(environment, "DUMONT_PROXIES", 0),
+        webhooks_loopback=_one_of(
+            environment.get("DUMONT_WEBHOOKS_LOOPBACK", ""), ("", "0", "1"), "DUMONT_WEBHOOKS_LOOPBACK"
+        )
+        == "1",
         **_slack(environment),
         cors_origins=tuple(o.strip() for o in environment.get("DUMONT_CORS_ORIGINS", "").split(",") if o.strip()),
         log_level=environment.get("DUMONT_LOG_LEVEL", "INFO").upper(),

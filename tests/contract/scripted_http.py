@@ -61,7 +61,8 @@ class ScriptedServer:
                 if said.body is None or said.silent:
                     self.close_connection = True
                     return
-                self.send_response(said.status)
+                # With a Date of its own, unless the test says what time it is.
+                (self.send_response_only if "Date" in said.headers else self.send_response)(said.status)
                 for name, value in {"Content-Length": str(len(said.body)), **said.headers}.items():
                     self.send_header(name, value)
                 self.end_headers()

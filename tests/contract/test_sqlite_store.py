@@ -58,11 +58,14 @@ MADE_FOR = {
     "a machine's ledger",
     "a machine's snapshots",
     "the latest snapshots",
+    "a subscription's deliveries",
+    "a subscription's dead deliveries",
 }
 """The queries whose order comes from an index too."""
 SORTED = {
     "due operations",
     "due machines",
+    "due deliveries",
     "the first few that are due",
     "instances that a machine ever had",
     "instances that some machines ever had",

@@ -17,10 +17,10 @@ from dumont.domain.audit import AuditEntry
 from dumont.domain.budgets import Budget, Credit
 from dumont.domain.chats import Chat
 from dumont.domain.jobs import Job
+from dumont.domain.keys import ApiKey, TokenKey
 from dumont.domain.ledger import LedgerEntry
 from dumont.domain.records import (
     SHARDS,
-    ApiKey,
     Instance,
     InstanceState,
     Machine,
@@ -29,9 +29,11 @@ from dumont.domain.records import (
     OperationKind,
     OperationState,
     Record,
+    Role,
 )
 from dumont.domain.reputation import HostRecord
 from dumont.domain.snapshots import Pack, Snapshot, SnapshotState
+from dumont.domain.subscriptions import Attempt, Delivery, DeliveryState, Subscription
 from dumont.ports import Query, Store, Where
 from tests.contract.stores import STORES, instance, ledger_entry, machine, make_store, operation, put
 
@@ -79,6 +81,16 @@ def _records() -> list[Record]:
                 packs=(Pack("machines/m1/1/packs/a", 5, "d41d8cd98f00b204e9800998ecf8427e"),),
             )
         )
+        records.append(
+            ApiKey(
+                id=f"key{number:08d}",
+                name="ci",
+                role=chance.choice(list(Role)),
+                secret_sha256="0" * 64,
+                created_at=float(chance.randrange(9)),
+                revoked_at=chance.choice([None, 5.0]),
+            )
+        )
         key = f"vast.{number}"
         records.append(
             HostRecord(
@@ -105,6 +117,15 @@ def _records() -> list[Record]:
         records.append(replace(alert, words={"window": "day"}, deadline=times["deadline"]))
         asked = Chat(id=f"slack-{number}", kind="command", user="U1", text="é", received_at=NOW, expires_at=NOW + 9)
         records.append(replace(asked, deadline=times["deadline"], shard=shard))
+        records.append(
+            Subscription(id=f"sub-{number}", url="https://é.example", types=("*",), created_at=1.0, updated_at=1.0)
+        )
+        sent = Delivery(
+            id=f"msg_{number}", subscription=f"sub-{number % 3}", type="dumont.test", body="{}", created_at=1.0,
+            attempts=(Attempt(at=NOW, seconds=0.5, status=500),), shard=shard, expires_at=1e9,
+        )  # fmt: skip
+        stage = list(DeliveryState)[number // 3 % 3]
+        records.append(replace(sent, created_at=float(number % 7), deadline=times["deadline"], state=stage))
         records.append(Told(id=f"budget.{number}", reference="C1/1.2", digest=number, sending=number % 2 == 0))
     return records
 
@@ -244,6 +265,26 @@ CASES: dict[str, tuple[type[Any], Query, list[Any]]] = {
         queries.audit_of("key-1", limit=4),
         by("at", of_kind(AuditEntry, lambda r: r.who == "key-1"), newest_first=True)[:4],
     ),
+    "all subscriptions": (Subscription, queries.all_subscriptions(), by("id", of_kind(Subscription))),
+    "a subscription's deliveries": (
+        Delivery,
+        queries.deliveries_to("sub-1", limit=9),
+        by("created_at", of_kind(Delivery, lambda r: r.subscription == "sub-1"), newest_first=True)[:9],
+    ),
+    "a subscription's dead deliveries": (
+        Delivery,
+        queries.deliveries_in_state("sub-1", "dead", limit=3),
+        by(
+            "created_at",
+            of_kind(Delivery, lambda r: r.subscription == "sub-1" and r.state is DeliveryState.DEAD),
+            newest_first=True,
+        )[:3],
+    ),
+    "due deliveries": (
+        Delivery,
+        queries.due(NOW),
+        by("deadline", of_kind(Delivery, lambda r: r.deadline is not None and r.deadline <= NOW)),
+    ),
     "all budgets": (Budget, queries.all_budgets(), by("id", of_kind(Budget))),
     "what each provider last said of its credit": (Credit, queries.all_credits(), by("id", of_kind(Credit))),
     "what we know of some machines of hosts": (
@@ -297,6 +338,7 @@ CASES: dict[str, tuple[type[Any], Query, list[Any]]] = {
         Query(where=(Where("deadline", "<=", 999.5),)),
         by("deadline", of_kind(Machine, lambda r: r.deadline is not None and r.deadline <= 999.5)),
     ),
+    "all keys": (ApiKey, queries.all_keys(), by("created_at", of_kind(ApiKey))),
     "no condition at all": (Machine, Query(), by("id", of_kind(Machine))),
 }
 
@@ -335,4 +377,4 @@ def test_going_backwards_needs_a_field_to_go_by(store: Store) -> None:
 
 
 def test_an_empty_collection_has_nothing_to_find(store: Store) -> None:
-    assert store.find(ApiKey, Query()) == []
+    assert store.find(TokenKey, Query()) == []

@@ -47,7 +47,8 @@ def wait_for(what: Callable[[], T | None], *, seconds: float, why: str, every_se
 class Cloud:
     """A running local cloud."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | None
+    """None where its parts are processes of their own."""
     folder: Path
     port: int
     market_port: int
@@ -61,6 +62,12 @@ class Cloud:
             base_url=f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {self.key}"}, timeout=30
         )
         self.market = httpx.Client(base_url=f"http://127.0.0.1:{self.market_port}/_market", timeout=30)
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs all of it."""
+        assert self.process is not None, "its parts are processes of their own"
+        return self.process.pid
 
     @property
     def environment(self) -> dict[str, str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.end_to_end.test_bundles import Served, free_port, stop, wait_until_up
+from tests.end_to_end.bundle_support import Served, stop, wait_until_up
+from tests.end_to_end.cloud import free_port
 
 ROOT = Path(__file__).parents[2]
 

@@ -204,11 +204,16 @@ class Trainer:
         lines = [line for line in bill if f".{self.name}." in line["label"]]
         assert all(line["destroyed_at"] is not None for line in lines)
         billed_usd = sum(line["gpu_usd"] + line["storage_usd"] for line in lines)
+        # A host that was let go of earlier may still be on its way out of our books.
+        booked_usd = wait_for(self._books_are_closed, seconds=30, why=f"the books of {self.name} are closed")
+        unseen_usd = len(lines) * unseen_seconds * 0.4 / 3600
+        assert booked_usd == pytest.approx(billed_usd, abs=unseen_usd), f"{booked_usd}, not {billed_usd}"
+
+    def _books_are_closed(self) -> float | None:
+        """What was booked, once that is all that it has cost."""
         entries = self.records.find(LedgerEntry, queries.ledger_of_machine(self.name))
         booked_usd = sum(entry.amount_micro_usd for entry in entries) / 1e6
-        unseen_usd = len(lines) * unseen_seconds * 0.4 / 3600
-        assert booked_usd == pytest.approx(billed_usd, abs=unseen_usd)
-        assert self.view()["cost_usd"] == pytest.approx(booked_usd, abs=1e-5)
+        return booked_usd if self.view()["cost_usd"] == pytest.approx(booked_usd, abs=1e-5) else None
 
 
 Story = Callable[[Cloud], None]

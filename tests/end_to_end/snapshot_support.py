@@ -95,7 +95,7 @@ class Host:
 
     def processes(self) -> Iterator[psutil.Process]:
         """The local cloud's processes whose home is this machine's."""
-        for process in psutil.Process(self.cloud.process.pid).children(recursive=True):
+        for process in psutil.Process(self.cloud.pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 if process.environ().get("HOME") == str(self.folder / "home"):
                     yield process
@@ -119,7 +119,7 @@ class Host:
 def command_lines(cloud: Cloud) -> str:
     """The command lines and environments of all processes of a cloud."""
     words = []
-    for process in psutil.Process(cloud.process.pid).children(recursive=True):
+    for process in psutil.Process(cloud.pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):
             words += process.cmdline() + list(process.environ().values())
     return "\n".join(words)

@@ -16,8 +16,9 @@ from dumont.domain.audit import KEPT_SECONDS, AuditEntry
 from dumont.domain.records import Role
 from dumont.edge import keys
 from dumont.ports import Query
+from tests.end_to_end.bundle_support import Served
+from tests.end_to_end.cloud import free_port
 from tests.end_to_end.entry_support import serving
-from tests.end_to_end.test_bundles import Served, free_port
 
 SETTINGS = {"DUMONT_PROXIES": "1", "DUMONT_CHANGES_PER_MINUTE": "5"}
 ADDRESS = "198.51.100.7"
@@ -105,7 +106,7 @@ def test_who_may_not_is_written_down_too(audit: Served, budgets: Served, operato
     assert removed["what"] == "DELETE /budgets/ada"
 
 
-def test_what_only_looks_is_not_and_neither_are_wrong_keys_nor_a_flood(
+def test_what_only_looks_is_not_nor_a_flood_and_wrong_keys_are_one_entry_an_hour(
     audit: Served, budgets: Served, operator: str, folder: Path
 ) -> None:
     other = made_key(folder, Role.OPERATOR)
@@ -113,8 +114,12 @@ def test_what_only_looks_is_not_and_neither_are_wrong_keys_nor_a_flood(
     assert entries(audit, other, who=other.split("_")[1]) == []
     before = len(entries(audit, operator, limit="500"))
     wrong = other[:-4] + ("0000" if not other.endswith("0000") else "1111")
-    assert budgets.client.post("/", json={"usd_per_day": 5.0}, headers=bearing(wrong)).status_code == 401
-    assert len(entries(audit, operator, limit="500")) == before
+    for _ in range(9):
+        assert budgets.client.post("/", json={"usd_per_day": 5.0}, headers=bearing(wrong)).status_code == 401
+    refused = entries(audit, operator, limit="500")
+    assert len(refused) == before + 1
+    assert (refused[0]["name"], refused[0]["status"], refused[0]["address"]) == ("nobody", 401, ADDRESS)
+    assert wrong not in str(refused)
     answers = [budgets.client.post("/", json={"usd_per_day": 5.0}, headers=bearing(other)) for _ in range(8)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 3
     assert len(entries(audit, operator, who=other.split("_")[1])) == 5

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import base64
-import fcntl
-import hashlib
 import json
-import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
-import sys
-import time
-import venv
 import zipfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 
-import httpx
 import pytest
 
 from dumont.adapters.clock import SystemClock, SystemIds
@@ -30,10 +19,10 @@ from dumont.build.bundles import Bundle, BundleError, build
 from dumont.build.declarations import Entry, load
 from dumont.domain.records import Role
 from dumont.edge import keys
+from tests.end_to_end.bundle_support import Environments, build_bundles, serve
 
 ROOT = Path(__file__).parents[2]
 ENTRIES = [(declaration.name, entry) for declaration in load(ROOT / "functions") for entry in declaration.entries]
-START_SECONDS = 30.0
 
 GATEWAYS = {"gateway", "v1"}
 """Doors to machines: what is at their root, and how they say no, is another matter."""
@@ -41,9 +30,10 @@ OWN_PROOF = {"agent": 200, "heartbeat": 400, "provider-webhook": 401, "slack": 4
 """Doors that no API key opens, and what they say to a stranger: the agent's program is anyone's, the others ask for a
 signature or a token of their own (heartbeat, which has no secret here, says that it can check none)."""
 DOORS = [e for e in ENTRIES if e[1].topic is None and e[0] not in GATEWAYS and e[0] not in OWN_PROOF]
-TO_A_VIEWER = {"advisor": 400, "audit": 403, "idle": 404}
+TO_A_VIEWER = {"advisor": 400, "audit": 403, "idle": 404, "keys": 403, "token": 400}
 """What a door says to a viewer who asks for nothing in particular, where that is neither what it has nor a refusal to
-change anything: it wants to know which model or machine, or to be asked by an operator."""
+change anything: it wants to know which model or machine, or to be asked by an operator, or by an admin; or (token) has
+no secret here to make what is asked for."""
 WORKERS = [(name, entry) for name, entry in ENTRIES if entry.topic is not None]
 
 every_function = pytest.mark.parametrize("name", sorted({name for name, _ in ENTRIES}))
@@ -53,114 +43,12 @@ every_worker = pytest.mark.parametrize(("name", "entry"), WORKERS, ids=[entry.na
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
-    built = build(ROOT / "functions", ROOT / "requirements", tmp_path_factory.mktemp("bundles"))
-    return {bundle.declaration.name: bundle for bundle in built}
+    return build_bundles(tmp_path_factory.mktemp("bundles"))
 
 
 @pytest.fixture(scope="module")
 def environments(pytestconfig: pytest.Config) -> Environments:
     return Environments(pytestconfig)
-
-
-class Environments:
-    """Clean Python environments, one for each distinct lock, kept in pytest's cache from run to run."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        assert config.cache is not None
-        self.folder = config.cache.mkdir("bundles")
-
-    def of(self, bundle: Bundle) -> Path:
-        """The `bin` folder of an environment that holds the bundle's requirements and nothing else."""
-        requirements = bundle.folder / "requirements.txt"
-        key = hashlib.sha256(sys.version.encode() + requirements.read_bytes()).hexdigest()[:16]
-        home = self.folder / key
-        done = home / ".done"
-        with (self.folder / f"{key}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # another of pytest's workers may want the same one
-            if not done.exists():
-                venv.create(home, clear=True, symlinks=True)
-                python = str(home / "bin" / "python")
-                pip = [sys.executable, "-m", "pip", "--python", python, "--quiet", "--disable-pip-version-check"]
-                install = ["install", "--no-compile", "--require-hashes", "-r", str(requirements)]
-                subprocess.run([*pip, *install], check=True, timeout=300)
-                # Some packages carry templates that are not Python, so the status of this says nothing.
-                subprocess.run([python, "-m", "compileall", "-qq", "-j", "0", str(home / "lib")], check=False)
-                done.touch()
-        return home / "bin"
-
-
-@dataclass(frozen=True)
-class Served:
-    """A bundle's entry, up and answering; its log is for a failing test to show."""
-
-    client: httpx.Client
-    log: Path
-
-
-@contextmanager
-def serve(bundle: Bundle, entry: Entry, binaries: Path, store: Path) -> Iterator[Served]:
-    """The entry under functions-framework's own command, in an environment that holds nothing of ours but settings."""
-    port = free_port()
-    log = store.with_suffix(".log")
-    environment = {
-        "PATH": f"{binaries}:/usr/bin:/bin",
-        "HOME": str(store.parent),
-        "DUMONT_STORE": f"sqlite:{store}",
-        "DUMONT_BUS": f"http://127.0.0.1:{free_port()}",
-        "DUMONT_DEPLOYMENT": "test",
-    }
-    command = [str(binaries / "functions-framework"), "--source", "main.py", "--target", entry.target]
-    command += ["--signature-type", entry.signature, "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=bundle.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        wait_until_up(process, port, log)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=START_SECONDS, trust_env=False) as client:
-            yield Served(client, log)
-    finally:
-        stop(process)
-
-
-def wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Until it accepts connections. Fails with its log if it ends before, or takes too long."""
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        try:
-            process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            continue
-        break
-    pytest.fail(f"not up:\n{log.read_text()}")
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End it and the workers that it forked."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(10)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def cloud_event(data: dict[str, str], topic: str) -> bytes:

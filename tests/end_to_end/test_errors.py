@@ -113,6 +113,10 @@ def test_wrong_paths_methods_and_arguments_are_said(cloud: Cloud) -> None:
     problem(cloud.http.post("/destroy", json={"name": "nobody", "discard": True}), 404)
 
 
+def test_a_path_that_no_framework_reads_is_refused_in_our_words(cloud: Cloud) -> None:
+    assert problem(cloud.http.get("/machines/a%0Ab"), 404)["code"] == "no_such_path"
+
+
 def test_no_offer_under_the_price_says_what_the_cheapest_costs(cloud: Cloud) -> None:
     up = cloud.ended(cloud.up("penniless", max_price_usd_per_hour=0.01))
     assert up["state"] == "failed"

@@ -17,8 +17,8 @@ from dumont.domain.records import Role
 from dumont.edge import keys
 from tests.contract.google_tokens import CALLER, PATH, Google
 from tests.contract.scripted_http import ScriptedServer, said
+from tests.end_to_end.bundle_support import Served
 from tests.end_to_end.entry_support import serving
-from tests.end_to_end.test_bundles import Served
 
 SWEEP = "https://us-central1-pro.cloudfunctions.net/heartbeat-check"
 WORKER = "https://us-central1-pro.cloudfunctions.net/wake-worker"

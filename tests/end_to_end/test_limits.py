@@ -14,8 +14,8 @@ from dumont.adapters.clock import SystemClock, SystemIds
 from dumont.adapters.sqlite_store import SqliteStore
 from dumont.domain.records import Role
 from dumont.edge import keys
+from tests.end_to_end.bundle_support import Served
 from tests.end_to_end.entry_support import serving
-from tests.end_to_end.test_bundles import Served
 
 CHANGES, WRONG_KEYS = 4, 3
 LIMITS = {

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.contract.emulators import need_emulators
 from tests.end_to_end.cloud import Cloud, local_cloud, wait_for
 
 MODES = ["sqlite", pytest.param("emulators", marks=pytest.mark.emulator)]
@@ -18,23 +18,10 @@ MODES = ["sqlite", pytest.param("emulators", marks=pytest.mark.emulator)]
 def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     options = []
     if request.param == "emulators":
-        _need_emulators()
+        need_emulators()
         options = ["--emulators"]
     with local_cloud(tmp_path_factory.mktemp(request.param), *options) as running:
         yield running
-
-
-def _need_emulators() -> None:
-    from dumont.local.emulators import EmulatorMissing, FirestoreEmulator, PubSubEmulator, find_java
-
-    try:
-        find_java(os.environ)
-        for emulator in (FirestoreEmulator(), PubSubEmulator()):
-            emulator._find_jar()
-    except EmulatorMissing as missing:
-        if os.environ.get("DUMONT_REQUIRE_ALL") == "1":
-            raise
-        pytest.skip(str(missing))
 
 
 def test_search_rent_prove_use_release(cloud: Cloud) -> None:
@@ -72,6 +59,13 @@ def test_search_rent_prove_use_release(cloud: Cloud) -> None:
     assert cloud.machine("trainer")["state"] == "destroyed"
     paid_usd = cloud.machine("trainer")["cost_usd"]
     assert paid_usd == pytest.approx(cloud.bill_usd() - before_usd, abs=0.0005)
+
+
+def test_the_doctor_finds_it_well(cloud: Cloud) -> None:
+    looked = cloud.cli("doctor")
+    assert looked.returncode == 0, looked.stdout + looked.stderr
+    assert "operator or more" in looked.stdout
+    assert "missing" not in looked.stdout
 
 
 def test_the_cli_does_the_same_in_json(cloud: Cloud) -> None:

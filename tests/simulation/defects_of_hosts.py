@@ -268,7 +268,7 @@ def dataclass_replace(value: Any, **changes: Any) -> Any:
 
 
 def create_repeated() -> Made:
-    """A create call whose answer was lost is made again."""
+    """A create call whose answer was lost is made again: the offer that the first took is refused to the second."""
 
     def around(real: Callable[..., Any]) -> Callable[..., Any]:
         def create(self: Vast, offer: Any, rental: Any) -> str:
@@ -281,7 +281,7 @@ def create_repeated() -> Made:
 
         return create
 
-    return ["2"], [wrapped(Vast, "create", around)]
+    return ["2", "3"], [wrapped(Vast, "create", around)]
 
 
 def lost_answer_taken_for_refusal() -> Made:

@@ -28,10 +28,10 @@ from tests.simulation.world import World
 REPORT = ROOT / "build/benchmarks/mutation.json"
 FIRST_SEED = 6_000_000
 SEEDS = 500
-MORE_SEEDS = 12
+MORE_SEEDS = 30
 """Run after the first catch, if it takes so many to see `CATCHES`: they say how often a defect shows, and one of them
 may be the cheapest to run again."""
-CATCHES = 4
+CATCHES = 5
 PROCESSES_MOST = 2
 
 
@@ -122,8 +122,7 @@ def main() -> int:
             print(_row(one), flush=True)
             if asked.write and one.record is not None:
                 keep({one.name: one.record})
-    if asked.write:
-        LIST.write_text(as_markdown(kept()))
+                LIST.write_text(as_markdown(kept()))
     caught = [(one.name, one.record) for one in found if one.record is not None]
     figures = [
         Figure(name=f"seeds until caught: {name}", value=float(record.after), unit="seeds", goal=float(asked.seeds))

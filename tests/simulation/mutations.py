@@ -36,6 +36,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return min(0.9, (self.catches - 1) / self.runs)
 
     @property
+    def runs_a_catch(self) -> float:
+        """After how many seeds it is to be expected."""
+        return self.runs / self.catches
+
+    @property
     def often(self) -> bool:
         """Whether it shows in so many seeds that the tests' short form can look for it."""
         return self.share >= OFTEN
@@ -67,10 +72,10 @@ def as_markdown(records: Mapping[str, Record]) -> str:
     lines = [
         "# Deliberate defects, and what catches them",
         "",
-        f"Made by `python -m tests.simulation.mutation --write` (`make mutation-check`). Each of the {len(records)} is "
+        f"Made by `python -m tests.simulation.mutation --write` (`make mutation-check`). Each of the {len(DEFECTS)} is "
         "applied to the code under simulation, and looked for in one seed after the other; it counts as caught by an "
-        "invariant that it names, in a seed that breaks nothing without it. Those that show often are held against "
-        "each change of the code by `test_mutations.py`, a third at a time.",
+        "invariant that it names, in a seed that breaks nothing without it. Of those that show often, "
+        "`test_mutations.py` holds some against each change of the code, others each time.",
         "",
         "| Defect | What is lost | Caught by | After seeds | In all |",
         "|---|---|---|---|---|",
@@ -79,6 +84,10 @@ def as_markdown(records: Mapping[str, Record]) -> str:
         f"| `{name}` | {DEFECTS[name].says} | {record.caught_by} | {record.after} | {record.catches} of {record.runs} |"
         for name, record in records.items()
     ]
-    lines += ["", "## Looked for and harmless", "", "| Defect | Why it breaks nothing |", "|---|---|"]
+    lines += [
+        f"| `{name}` | {DEFECTS[name].says} | not looked for yet | | |" for name in DEFECTS if name not in records
+    ]
+    if HARMLESS:
+        lines += ["", "## Looked for and harmless", "", "| Defect | Why it breaks nothing |", "|---|---|"]
     lines += [f"| {what} | {why} |" for what, why in HARMLESS]
     return "\n".join(lines) + "\n"

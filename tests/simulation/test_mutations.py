@@ -1,7 +1,8 @@
 """The simulation finds deliberate defects: the short form of `make mutation-check`.
 
-For a third of the defects, drawn by the code: each change of it meets another. Each is looked for in the seed that has
-shown it at the least cost, and, since a change of the code may have shifted what that seed shows, in fresh ones.
+For some of the defects, drawn by the code, so that each change of it meets others: as many as a minute has room for.
+Each is looked for in the seed that has shown it at the least cost, and, since a change of the code may have shifted
+what that seed shows, in fresh ones.
 """
 
 from __future__ import annotations
@@ -17,9 +18,19 @@ from tests.simulation.fresh import first_seed
 from tests.simulation.mutation import is_expected, one_life
 from tests.simulation.mutations import LIST, as_markdown, kept
 
-THIRDS = 3
 FIRST_SEED = first_seed()
+SEEDS_IN_ALL = 80
+"""To be expected, if no recorded seed shows its defect any more."""
 OFTEN = [name for name, record in kept().items() if record.often]
+
+
+def _drawn() -> Iterator[str]:
+    begin, room = FIRST_SEED % max(1, len(OFTEN)), float(SEEDS_IN_ALL)
+    for name in OFTEN[begin:] + OFTEN[:begin]:
+        room -= kept()[name].runs_a_catch
+        if room < 0:
+            return
+        yield name
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +42,7 @@ def _quiet() -> Iterator[None]:
     logging.disable(level)
 
 
-@pytest.mark.parametrize("name", OFTEN[FIRST_SEED % THIRDS :: THIRDS])
+@pytest.mark.parametrize("name", list(_drawn()))
 def test_a_deliberate_defect_is_caught_by_an_invariant_that_it_names(name: str) -> None:
     defect, record = DEFECTS[name], kept()[name]
     said: dict[int, str | None] = {}
@@ -46,10 +57,5 @@ def test_a_deliberate_defect_is_caught_by_an_invariant_that_it_names(name: str) 
     assert without is None, f"seed {seed} breaks an invariant without any defect"
 
 
-def test_the_list_of_defects_is_whole_and_up_to_date() -> None:
-    assert list(kept()) == list(DEFECTS), "each has been looked for: make mutation-check ARGS='--new --write'"
-    assert LIST.read_text() == as_markdown(kept())
-
-
-def test_most_defects_show_often_enough_to_be_held_against_each_change() -> None:
-    assert len(OFTEN) >= len(DEFECTS) * 2 / 3
+def test_the_list_of_defects_is_up_to_date() -> None:
+    assert LIST.read_text() == as_markdown(kept()), "make mutation-check ARGS='--new --write' writes it"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dumont.adapters import encoding
 from dumont.adapters.memory_store import MemoryStore
 from dumont.adapters.store_rules import Key
 from dumont.adapters.vast import Vast
@@ -130,8 +131,11 @@ class _Noticed(MemoryStore):
         super().__init__(pause=pause)
         self.committed = committed
         self.told: Callable[[str, Any, Any], None] | None = None
+        self.rewrite: Callable[[Key, str | None], str | None] | None = None
 
     def _commit(self, versions: dict[Key, int], writes: dict[Key, Any]) -> bool:
+        if self.rewrite is not None and self._current(versions):
+            writes = {key: self.rewrite(key, text) for key, text in writes.items()}
         before = {key: self._collections.get(key[0], {}).get(key[1]) for key in writes} if self.told else {}
         if not super()._commit(versions, writes):
             return False
@@ -143,6 +147,10 @@ class _Noticed(MemoryStore):
                 self.committed()
                 break
         return True
+
+    def _current(self, versions: dict[Key, int]) -> bool:
+        """Whether a commit of what was read so will pass: nobody runs between this and that."""
+        return all(self._versions.get(key, 0) == version for key, version in versions.items())
 
 
 class SimStore:
@@ -172,6 +180,14 @@ class SimStore:
     def on_commit(self, told: Callable[[str, Any, Any], None]) -> None:
         """Tell of each record that is written: its collection, what it was, and what it is now."""
         self._in_task.told = told
+
+    def as_documents(self, rewrite: Callable[[Key, str | None], str | None]) -> None:
+        """Keep records as JSON, each as `rewrite` makes it of what is to be committed; None: it is deleted."""
+        for store in (self._in_task, self.quiet):
+            store._serialise = True
+        for records in self.quiet._collections.values():
+            records.update({record_id: encoding.to_json(record) for record_id, record in records.items()})
+        self._in_task.rewrite = rewrite
 
     def transact(self, work: Callable[[Transaction], Any]) -> Any:
         result = self._in_task.transact(work)

@@ -40,3 +40,9 @@ def test_audit_of_one_key(api: World) -> None:
 def test_audit_as_json_is_what_the_api_said(api: World) -> None:
     api.says("GET /audit", {"entries": [ENTRY]})
     assert output(api.run("audit", "--json")) == {"entries": [ENTRY]}
+
+
+def test_wrong_keys_are_shown_with_how_many_there_were(api: World) -> None:
+    counted = {**ENTRY, "who": "", "name": "nobody", "what": "wrong keys or tokens", "status": 401, "count": 812}
+    api.says("GET /audit", {"entries": [counted]})
+    assert "wrong keys or tokens × 812" in api.run("audit").stdout

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dumont.adapters import encoding, firestore_values
 from dumont.domain.collections import RECORDS
+from dumont.domain.errors import RecordTooNew
 from dumont.domain.records import Machine, MachineSpec, MachineState, Record, Schedule, SshEndpoint
 from tests.strategies import of_type
 
@@ -77,8 +78,13 @@ def test_a_field_that_an_earlier_version_did_not_write_takes_its_default() -> No
     assert encoding.from_document(Schedule, {"id": "sweep"}) == Schedule(id="sweep")
 
 
-@pytest.mark.parametrize("version", [2, "1", None])
-def test_a_schema_version_that_we_do_not_know_is_refused(version: object) -> None:
+def test_a_record_of_a_later_schema_version_is_refused_as_such() -> None:
+    with pytest.raises(RecordTooNew, match="'sweep' has schema version 2"):
+        encoding.from_document(Schedule, {"id": "sweep", "schema_version": 2})
+
+
+@pytest.mark.parametrize("version", [0, -1, "1", None, True, 1.0])
+def test_a_schema_version_that_is_none_is_refused(version: object) -> None:
     with pytest.raises(encoding.UnreadableRecord, match="'sweep' has schema version"):
         encoding.from_document(Schedule, {"id": "sweep", "schema_version": version})
 

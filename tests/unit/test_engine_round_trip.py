@@ -84,15 +84,15 @@ def test_an_odd_workspace_comes_back(tmp_path: Path) -> None:
     assert picture(tmp_path / "back") == picture(work)
 
 
-def test_holes_of_many_gigabytes_cost_nothing_and_stay_holes(tmp_path: Path) -> None:
+def test_holes_cost_nothing_and_stay_holes(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     with (rig.workspace / "disk.img").open("wb") as out:
-        out.seek(1 << 30)
+        out.seek(1 << 28)
         out.write(b"middle" * 100_000)
-        out.seek(6 << 30)
+        out.seek(1 << 30)
         out.write(b"end")
     with (rig.workspace / "nothing").open("wb") as out:
-        out.truncate(2 << 30)
+        out.truncate(1 << 26)
     taken = rig.snapshot("s1")
     assert taken.bytes_read < 2 << 20
     rig.restore(taken, tmp_path / "back", options={"read_back": True})
@@ -109,16 +109,16 @@ def test_sockets_are_skipped_and_named(tmp_path: Path) -> None:
     assert taken.skipped == [{"path": "s", "type": "socket"}]
 
 
-def test_twenty_thousand_small_files(tmp_path: Path) -> None:
+def test_five_thousand_small_files(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
-    for index in range(20_000):
+    for index in range(5_000):
         if index % 200 == 0:
             (rig.workspace / f"d{index // 200}").mkdir()
         (rig.workspace / f"d{index // 200}" / f"f{index}").write_bytes(b"%d " % index * (index % 50))
     taken = rig.snapshot("s1", options={"pack_bytes": 16 << 20})
-    assert taken.files == 20_000
+    assert taken.files == 5_000
     assert len(taken.packs) < 5
-    assert rig.restore(taken, tmp_path / "back").files == 20_000
+    assert rig.restore(taken, tmp_path / "back").files == 5_000
     assert picture(tmp_path / "back") == picture(rig.workspace)
 
 

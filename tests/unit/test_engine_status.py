@@ -31,9 +31,9 @@ def rig(tmp_path: Path) -> Rig:
     os.mkfifo(work / "pipe")
     (Path(os.fsdecode(os.fsencode(work) + b"/not \xff utf-8"))).write_text("bytes")
     with (work / "disk.img").open("wb") as out:
-        out.seek(1 << 30)
+        out.seek(32 << 20)
         out.write(b"middle")
-        out.truncate(2 << 30)
+        out.truncate(64 << 20)
     return made
 
 
@@ -188,7 +188,7 @@ def test_unchanged_files_are_not_read_again(rig: Rig, tmp_path: Path) -> None:
     rig.restore(taken, back)
     (back / "model.safetensors").chmod(0o644)  # ctime moves: it is read
     state = str(tmp_path / "state of new host")
-    os.truncate(back / "disk.img", 2 << 30)  # and so is this one, its holes skipped
+    os.truncate(back / "disk.img", 64 << 20)  # and so is this one, its holes skipped
     assert lost(look(rig, taken, workspace=str(back), state_dir=state)) == NOTHING
 
 

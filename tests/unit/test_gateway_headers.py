@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from flask import Request
 from werkzeug.test import EnvironBuilder
 
 from dumont.domain.errors import InvalidInput, Unknown
+from dumont.edge import jws
 from dumont.edge.gateway import headers
 from dumont.edge.gateway.headers import Headers
 from dumont.edge.gateway.target import Target, target_of, wait_seconds
@@ -35,6 +37,19 @@ def request(path: str, *, mount: str = "", host: str = "localhost", **more: Any)
     environ = EnvironBuilder(path=path.partition("?")[0], base_url=f"http://{host}/", **more).get_environ()
     environ |= {"SCRIPT_NAME": mount, "REQUEST_URI": path, "RAW_URI": path}
     return Request(environ)
+
+
+@pytest.mark.parametrize("name", ["Authorization", "X-Api-Key"])
+def test_a_token_of_ours_is_a_proof_and_does_not_pass_and_a_programs_own_jwt_does(name: str) -> None:
+    ours, theirs = (
+        f"{jws.encoded(json.dumps({'alg': 'EdDSA', 'typ': kind}).encode())}.{jws.encoded(b'{}')}.AAAA"
+        for kind in ("dumont+jwt", "JWT")
+    )
+    scheme = "Bearer " if name == "Authorization" else ""
+    assert headers.credential([(name, f"{scheme}{ours}")]) == ours
+    assert name.lower() not in sent((name, f"{scheme}{ours}"))
+    assert headers.credential([(name, f"{scheme}{theirs}")]) is None
+    assert sent((name, f"{scheme}{theirs}"))[name.lower()] == f"{scheme}{theirs}"
 
 
 def test_what_is_about_one_connection_does_not_pass() -> None:

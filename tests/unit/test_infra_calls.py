@@ -90,6 +90,8 @@ def test_limits_are_the_same_in_terraform_as_in_the_code(planned: dict[str, dict
         chosen = settings.read(plan["service_config"][0]["environment_variables"])
         assert chosen.changes_per_minute == by_default.changes_per_minute
         assert chosen.wrong_keys_per_minute == by_default.wrong_keys_per_minute
+        assert chosen.requests_per_minute == by_default.requests_per_minute
+        assert chosen.bootstrap_key is None
         assert (chosen.proxies, by_default.proxies) == (1, 0), "Google's front end is one; the local cloud has none"
 
 
@@ -100,3 +102,12 @@ def test_how_many_proxies_there_are_is_said_once(tmp_path: Path) -> None:
         assert terraform.refuses(proxies=wrong)
     assert terraform.refuses(changes_per_minute=-1)
     assert terraform.refuses(wrong_keys_per_minute=1.5)
+    assert terraform.refuses(requests_per_minute=-1)
+
+
+def test_terraform_takes_the_hash_of_a_bootstrap_key_and_never_the_key(tmp_path: Path) -> None:
+    terraform = Evaluated(tmp_path)
+    assert terraform.value("var.bootstrap_key_hash") == ""
+    assert terraform.refuses(bootstrap_key_hash=f"dmt_0123456789abcdef_{'0' * 64}")
+    assert terraform.refuses(bootstrap_key_hash="secret")
+    assert not terraform.refuses(bootstrap_key_hash=f"0123456789abcdef:{'0' * 64}")

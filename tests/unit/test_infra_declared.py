@@ -20,7 +20,7 @@ from dumont.build.infra import render
 from dumont.build.reach import Need, needs
 from dumont.domain.collections import RECORDS
 from dumont.domain.records import OperationKind
-from dumont.operations import alerts
+from dumont.operations import alerts, subscribers
 from dumont.operations.runner import TOPICS
 from dumont.ports import Query, Where
 from tests.unit.infra_support import INFRA, ROOT, Evaluated, instances, resource, unquoted
@@ -105,7 +105,7 @@ def test_a_message_waits_for_as_long_as_its_worker_may_run(planned: dict[str, di
 def test_what_the_code_publishes_to_a_worker_listens_to() -> None:
     topics = {name: function["topic"] for name, function in DECLARED["functions"].items() if function["topic"]}
     assert len(set(topics.values())) == len(topics), "one worker a topic: its subscription bears the topic's name"
-    assert set(topics.values()) == {*TOPICS.values(), alerts.TOPIC}
+    assert set(topics.values()) == {*TOPICS.values(), alerts.TOPIC, subscribers.TOPIC}
     assert set(TOPICS) == set(OperationKind)
 
 
@@ -132,6 +132,7 @@ def test_a_push_to_the_address_that_terraform_makes_reaches_a_worker_as_an_event
 
 OF_THE_LOCAL_CLOUD = {
     "DUMONT_SLACK_API_URL",
+    "DUMONT_WEBHOOKS_LOOPBACK",
     *("DUMONT_STORE", "DUMONT_BUS", "DUMONT_BLOBS", "DUMONT_B2_REALM", "VAST_URL"),
     *("DUMONT_SSH_PRIVATE_KEY_FILE", "DUMONT_DATA_MASTER_KEY_FILE", "DUMONT_GOOGLE_KEYS_URL"),
 }

@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "adapters": CONTRACTS | {"adapters"},
     "edge": CONTRACTS | {"operations", "adapters", "edge", "agent"},
     "local": CONTRACTS | {"operations", "adapters", "edge", "build", "local", "cli"},
-    "cli": CONTRACTS | {"adapters", "local", "cli"},
+    "openapi": CONTRACTS | {"operations", "edge", "build", "openapi"},
+    "cli": CONTRACTS | {"adapters", "local", "cli", "build", "openapi"},
     "agent": {"agent"},
     "build": CONTRACTS | {"agent", "build"},
 }

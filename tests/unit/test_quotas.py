@@ -141,6 +141,55 @@ def test_strangers_do_not_fill_the_memory() -> None:
     assert len(limiter._here) <= limits.SUBJECTS_MOST
 
 
+@given(quotas, st.lists(st.tuples(st.integers(0, 3), st.floats(0.0, 0.3)), min_size=1, max_size=200))
+def test_processes_that_take_ahead_never_let_more_pass_in_a_window(quota: Quota, asks: list[tuple[int, float]]) -> None:
+    store, clock = MemoryStore(), ManualClock(NOW)
+    processes = [Limiter(clock.now) for _ in range(4)]
+    passed = dict[int, int]()
+    for process, wait in asks:
+        clock.moment += wait * quota.seconds
+        verdict = processes[process].spend_often(store, quota, "k")
+        if verdict.allowed:
+            window = int(clock.moment // quota.seconds)
+            passed[window] = passed.get(window, 0) + 1
+            assert 0 <= verdict.remaining < quota.units
+    assert max(passed.values(), default=0) <= quota.units
+
+
+def test_a_busy_stream_costs_the_store_little_and_gets_all_that_it_may() -> None:
+    calls: list[str] = []
+    store, clock = MemoryStore(pause=calls.append), ManualClock(NOW - NOW % 60.0)
+    limiter, quota = Limiter(clock.now), Quota("requests", 6000)
+    told = [limiter.spend_often(store, quota, "k") for _ in range(300)]
+    assert calls == ["get", "commit"], "one read and one write for 300 requests"
+    assert [verdict.remaining for verdict in told] == list(range(5999, 5699, -1))
+    passed = sum(limiter.spend_often(store, quota, "k").allowed for _ in range(6000))
+    assert passed == 5700, "one process gets all of it"
+    assert calls.count("commit") <= 150
+    mark = len(calls)
+    assert not any(limiter.spend_often(store, quota, "k").allowed for _ in range(1000))
+    assert len(calls) == mark, "who is refused costs nothing"
+
+
+def test_what_was_taken_ahead_ends_with_its_window() -> None:
+    store, clock = MemoryStore(), ManualClock(NOW - NOW % 60.0)
+    limiter, quota = Limiter(clock.now), Quota("requests", 40)
+    assert limiter.spend_often(store, quota, "k").taken == 2
+    clock.moment += 60.0
+    limiter.spend_often(store, quota, "k")
+    counted = store.get(Spent, "requests.k")
+    assert counted is not None
+    assert (counted.previous, counted.count) == (2, 1), "the second unit of the first minute is not used in this one"
+
+
+def test_a_small_quota_is_exact_however_many_processes_there_are() -> None:
+    store, clock = MemoryStore(), ManualClock(NOW)
+    processes = [Limiter(clock.now) for _ in range(5)]
+    quota = Quota("requests", 7)
+    passed = [process.spend_often(store, quota, "k").allowed for process in processes for _ in range(3)]
+    assert sum(passed) == 7
+
+
 # --- What callers are told ----------------------------------------------------------------------------------------
 
 

@@ -99,7 +99,8 @@ class FirestoreStore:
     def get(self, kind: type[R], record_id: str) -> R | None:
         """The record as last committed, or None."""
         deadline = self._deadline()
-        return self._retrying(_TRANSIENT, deadline, lambda: self._read(kind, record_id, deadline, {})[0])
+        found = self._retrying(_TRANSIENT, deadline, lambda: self._read(kind, record_id, deadline, {})[0])
+        return None if found is None else found[0]
 
     def find(self, kind: type[R], query: Query) -> list[R]:
         """The records that pass the query, in Firestore's order: the field ordered by, then the id."""
@@ -163,8 +164,8 @@ class FirestoreStore:
 
     def _read(
         self, kind: type[R], record_id: str, deadline: float, consistency: dict[str, Any]
-    ) -> tuple[R | None, bytes]:
-        """The record, and the id of the transaction that the read began, if `consistency` asked for one."""
+    ) -> tuple[tuple[R, encoding.Document] | None, bytes]:
+        """The record with its document, and the id of the transaction that the read began, if it was to begin one."""
         if not is_storable_id(record_id):
             return None, b""
         name = f"{self._root}/{kind.collection}/{record_id}"
@@ -178,7 +179,7 @@ class FirestoreStore:
         for message in map(types.BatchGetDocumentsResponse.pb, responses):
             transaction_id = transaction_id or message.transaction
             if message.HasField("found"):
-                record = _decoded(kind, message.found)
+                record = encoding.read(kind, from_fields(message.found.fields))
         return record, transaction_id
 
     def _commit(self, transaction: _FirestoreTransaction, deadline: float) -> None:
@@ -190,7 +191,8 @@ class FirestoreStore:
             if record is None:
                 writes.append(types.Write.pb()(delete=name))
             else:
-                fields = to_record_fields(encoding.to_document(record))
+                read = transaction.documents.get((collection, record_id))
+                fields = to_record_fields(encoding.to_document(record, read))
                 writes.append(types.Write.pb()(update={"name": name, "fields": fields}))
         request = types.CommitRequest.pb()(database=self._database, writes=writes, transaction=transaction.id)
         timeout = self._rpc(deadline)
@@ -223,7 +225,7 @@ class _FirestoreTransaction(BufferedTransaction):
         self._deadline = deadline
         self._retried_id = retried_id
 
-    def _load(self, kind: type[R], record_id: str) -> R | None:
+    def _load(self, kind: type[R], record_id: str) -> tuple[R, encoding.Document] | None:
         if self.id:
             consistency: dict[str, Any] = {"transaction": self.id}
         else:

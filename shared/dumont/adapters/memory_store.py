@@ -48,7 +48,8 @@ class MemoryStore:
 
     def get(self, kind: type[R], record_id: str) -> R | None:
         """The record as last committed, or None."""
-        return self._read(kind, record_id)[0]
+        found, _ = self._read(kind, record_id)
+        return None if found is None else found[0]
 
     def find(self, kind: type[R], query: Query) -> list[R]:
         """The records that pass the query."""
@@ -59,7 +60,7 @@ class MemoryStore:
             ordered = made.get(order_by)
             if ordered is None:
                 stored = self._collections.get(collection, {}).values()
-                records = [self._decode(kind, item) for item in stored] if self._serialise else stored
+                records = [encoding.from_json(kind, item) for item in stored] if self._serialise else stored
                 ordered = in_order(records, order_by)
                 if not self._serialise:  # each answer is to be read anew
                     made[order_by] = ordered
@@ -75,14 +76,15 @@ class MemoryStore:
             transaction = _MemoryTransaction(self._read)
             result = work(transaction)
             encoded = {
-                key: None if record is None else self._encode(record) for key, record in transaction.writes.items()
+                key: None if record is None else self._encode(record, transaction.documents.get(key))
+                for key, record in transaction.writes.items()
             }
             self._pause("commit")
             if self._commit(transaction.versions, encoded):
                 return result
         raise Contention(f"lost {ATTEMPTS} times against other transactions")
 
-    def _read(self, kind: type[R], record_id: str) -> tuple[R | None, int]:
+    def _read(self, kind: type[R], record_id: str) -> tuple[tuple[R, encoding.Document] | None, int]:
         self._pause("get")
         with self._lock:
             stored = self._collections.get(kind.collection, {}).get(record_id)
@@ -106,11 +108,11 @@ class MemoryStore:
                 self._versions[key] = self._versions.get(key, 0) + 1
         return True
 
-    def _encode(self, record: Record) -> Any:
-        return encoding.to_json(record) if self._serialise else record
+    def _encode(self, record: Record, over: encoding.Document | None) -> Any:
+        return encoding.to_json(record, over) if self._serialise else record
 
-    def _decode(self, kind: type[R], stored: Any) -> R:
-        return encoding.from_json(kind, stored) if self._serialise else cast("R", stored)
+    def _decode(self, kind: type[R], stored: Any) -> tuple[R, encoding.Document]:
+        return encoding.read_json(kind, stored) if self._serialise else (stored, {})
 
 
 class _MemoryTransaction(BufferedTransaction):
@@ -119,10 +121,10 @@ class _MemoryTransaction(BufferedTransaction):
         self.versions: dict[Key, int] = {}
         self._read_versioned = read
 
-    def _load(self, kind: type[R], record_id: str) -> R | None:
-        record, version = self._read_versioned(kind, record_id)
+    def _load(self, kind: type[R], record_id: str) -> tuple[R, encoding.Document] | None:
+        found, version = self._read_versioned(kind, record_id)
         self.versions[kind.collection, record_id] = version
-        return cast("R | None", record)
+        return cast("tuple[R, encoding.Document] | None", found)
 
 
 # --- Queries ------------------------------------------------------------------------------------------------------

@@ -25,10 +25,10 @@ _PASSING = frozenset(
 )
 
 # The SDK logs at ERROR what we tell in our own words; a URL of Slack's is a key.
-_quiet = logging.getLogger("dumont_slack_sdk")
-_quiet.addHandler(logging.NullHandler())
-_quiet.propagate = False
-_quiet.setLevel(logging.CRITICAL)
+SDK_LOG = logging.getLogger("dumont_slack_sdk")
+SDK_LOG.addHandler(logging.NullHandler())
+SDK_LOG.propagate = False
+SDK_LOG.setLevel(logging.CRITICAL)
 
 
 class SlackNotifier:
@@ -38,7 +38,7 @@ class SlackNotifier:
 
     def __init__(self, token: str, channel: str, *, api_url: str) -> None:
         self._channel = channel
-        self._client = WebClient(token=token, base_url=api_url, timeout=CALL_SECONDS, retry_handlers=[], logger=_quiet)
+        self._client = WebClient(token=token, base_url=api_url, timeout=CALL_SECONDS, retry_handlers=[], logger=SDK_LOG)
 
     def post(self, message: Message, *, key: str) -> str:
         """To the message's own URL if it has one that still holds, else to its channel; the reference names both."""
@@ -141,7 +141,7 @@ def answer(message: Message) -> str:
 def send(url: str, body: dict[str, Any]) -> None:
     """POST to a URL that Slack gave us. Raises `NotTold` or `NotTellable`; neither names the URL."""
     try:
-        said = WebhookClient(url, timeout=CALL_SECONDS, retry_handlers=[], logger=_quiet).send_dict(body)
+        said = WebhookClient(url, timeout=CALL_SECONDS, retry_handlers=[], logger=SDK_LOG).send_dict(body)
     except (SlackClientError, urllib.error.URLError, OSError, ValueError) as error:
         raise NotTold(f"Slack's URL: no answer ({type(error).__name__})", may_be_there=True) from None
     if said.status_code == 429:

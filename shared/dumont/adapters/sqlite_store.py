@@ -36,6 +36,7 @@ INDEXES: dict[str, tuple[tuple[str, ...], ...]] = {
     "snapshots": (("machine", "created_at"), ("created_at",)),
     "ledger": (("machine", "written_at"), ("machine", "day"), ("day",), ("instance_id",)),
     "budgets": (("shard", "deadline"),),
+    "deliveries": (("shard", "deadline"), ("subscription", "created_at")),
 }
 """Per collection, the fields that `dumont.queries` asks by; a test holds that each query there runs on an index."""
 
@@ -77,7 +78,8 @@ class SqliteStore:
         """The record as last committed, or None."""
         with self._connection() as connection:
             self._ensure_table(connection, kind.collection)
-            return _load(connection, kind, record_id)
+            found = _load(connection, kind, record_id)
+            return None if found is None else found[0]
 
     def find(self, kind: type[R], query: Query) -> list[R]:
         """The records that pass the query, in Firestore's order: the field ordered by, then the id."""
@@ -123,7 +125,7 @@ class SqliteStore:
                 connection.execute(
                     f'INSERT INTO "{collection}" (id, body) VALUES (?, ?) '  # noqa: S608 - a checked name
                     "ON CONFLICT (id) DO UPDATE SET body = excluded.body",
-                    (record_id, encoding.to_json(record)),
+                    (record_id, encoding.to_json(record, transaction.documents.get((collection, record_id)))),
                 )
 
     # --- Connections and tables -----------------------------------------------------------------------------------
@@ -204,15 +206,15 @@ class _SqliteTransaction(BufferedTransaction):
         self._connection = connection
         self._ensure = ensure
 
-    def _load(self, kind: type[R], record_id: str) -> R | None:
+    def _load(self, kind: type[R], record_id: str) -> tuple[R, encoding.Document] | None:
         self._ensure(self._connection, kind.collection)
         return _load(self._connection, kind, record_id)
 
 
-def _load(connection: sqlite3.Connection, kind: type[R], record_id: str) -> R | None:
+def _load(connection: sqlite3.Connection, kind: type[R], record_id: str) -> tuple[R, encoding.Document] | None:
     statement = f'SELECT body FROM "{kind.collection}" WHERE id = ?'  # noqa: S608 - a checked name
     row = connection.execute(statement, (record_id,)).fetchone()
-    return None if row is None else encoding.from_json(kind, row[0])
+    return None if row is None else encoding.read_json(kind, row[0])
 
 
 # --- Statements ---------------------------------------------------------------------------------------------------

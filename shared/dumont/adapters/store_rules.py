@@ -11,6 +11,7 @@ import functools
 import re
 from typing import TypeVar, cast
 
+from dumont.adapters.encoding import Document
 from dumont.domain.records import Record
 from dumont.ports import Query
 
@@ -40,11 +41,13 @@ class BufferedTransaction(abc.ABC):
 
     def __init__(self) -> None:
         self.writes: dict[Key, Record | None] = {}
+        self.documents: dict[Key, Document] = {}
+        """What was read: what a later version wrote there beyond what we know must outlive our write."""
         self._reads: dict[Key, Record | None] = {}
 
     @abc.abstractmethod
-    def _load(self, kind: type[R], record_id: str) -> R | None:
-        """Read the record within the store's transaction."""
+    def _load(self, kind: type[R], record_id: str) -> tuple[R, Document] | None:
+        """Read the record within the store's transaction, with its document."""
 
     def get(self, kind: type[R], record_id: str) -> R | None:
         """The record as this transaction has it, or None."""
@@ -52,7 +55,10 @@ class BufferedTransaction(abc.ABC):
         if key in self.writes:
             return cast("R | None", self.writes[key])
         if key not in self._reads:
-            self._reads[key] = self._load(kind, record_id)
+            found = self._load(kind, record_id)
+            self._reads[key] = None if found is None else found[0]
+            if found is not None:
+                self.documents[key] = found[1]
         return cast("R | None", self._reads[key])
 
     def put(self, record: Record) -> None:
@@ -69,6 +75,7 @@ class BufferedTransaction(abc.ABC):
         """Remove the record at the commit."""
         if is_storable_id(record_id):
             self.writes[kind.collection, record_id] = None
+            self.documents.pop((kind.collection, record_id), None)  # one that is made anew begins anew
 
 
 def ordering_field(query: Query) -> str | None:

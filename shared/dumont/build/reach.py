@@ -40,7 +40,7 @@ class Need(enum.StrEnum):
     SHELL = "shell"
     BLOBS = "blobs"
     KEYS = "keys"
-    """What is made from the data master key: agents' tokens, and keys of snapshots."""
+    """What is made from the data master key: agents' and callers' tokens, and keys of snapshots."""
 
 
 _ATTRIBUTES = {
@@ -54,7 +54,9 @@ _ATTRIBUTES = {
     "tunnels": Need.SHELL,
     "make_blobs": Need.BLOBS,
     "agent_secret": Need.KEYS,
+    "token_secret": Need.KEYS,
     "data_key": Need.KEYS,
+    "subscription_secret": Need.KEYS,
 }
 """The names by which code takes hold of a port (`dumont.ports.Ports`), or of what the composition root makes."""
 

@@ -14,22 +14,27 @@ from dumont.cli.commands.advise import advise
 from dumont.cli.commands.audit import audit
 from dumont.cli.commands.completing import completion
 from dumont.cli.commands.deploy import deploy
+from dumont.cli.commands.deploy_check import deploy_check
+from dumont.cli.commands.doctor import doctor
 from dumont.cli.commands.events import events
 from dumont.cli.commands.failover import failover
 from dumont.cli.commands.gateway import gateway, url_of
 from dumont.cli.commands.idle import idle, keep
 from dumont.cli.commands.jobs import job
+from dumont.cli.commands.keys import keys, token
 from dumont.cli.commands.lifecycle import down, up
 from dumont.cli.commands.local import demo, local
 from dumont.cli.commands.machines import list_machines, logs, show
 from dumont.cli.commands.market import search
 from dumont.cli.commands.money import budget, cost, savings
+from dumont.cli.commands.openapi import openapi
 from dumont.cli.commands.operations import operation, operations
 from dumont.cli.commands.routes import ssh_config, ssh_proxy
 from dumont.cli.commands.shell import run, ssh
 from dumont.cli.commands.sleep import hibernate, wake
 from dumont.cli.commands.snapshots import diff, restore, snapshot, snapshots
 from dumont.cli.commands.templates import templates
+from dumont.cli.commands.webhook import webhook
 from dumont.cli.errors import EXIT_CODES, FAILED, INTERRUPTED, CliError
 from dumont.cli.output import Cli, common_options, show_error
 
@@ -104,7 +109,7 @@ for _command in (
     search, advise, templates, up, deploy, job, list_machines, show, ssh, run, logs, events,
     snapshot, snapshots, restore, diff, failover, idle, keep,
     hibernate, wake, gateway, url_of, operations, operation, down, ssh_config, ssh_proxy, local, demo,
-    audit, completion, version,
+    webhook, audit, keys, token, openapi, deploy_check, doctor, completion, version,
 ):  # fmt: skip
     cli.add_command(_command)
 

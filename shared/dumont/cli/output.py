@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 UNKNOWN = "–"
 MOVING = ("requested", "provisioning", "waking", "failing_over", "destroying", "hibernating", "releasing", "taking")
-NOT_QUITE = ("incomplete",)
+NOT_QUITE = ("incomplete", "warning", "unknown")
 
 
 class Cli:
@@ -120,9 +120,9 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def state_style(text: str) -> str:
     """The colour for a state's name; none for any other text."""
-    if text in ("running", "succeeded", "proven", "complete", "alive", "healthy"):
+    if text in ("running", "succeeded", "proven", "complete", "alive", "healthy", "ok"):
         return "green"
-    if text in ("failed", "broken", "unhealthy", "no agent") or text.startswith("silent "):
+    if text in ("failed", "broken", "unhealthy", "no agent", "missing") or text.startswith("silent "):
         return "red"
     if text in (*MOVING, *NOT_QUITE):
         return "yellow"

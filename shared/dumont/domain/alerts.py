@@ -38,6 +38,8 @@ class AlertKind(enum.StrEnum):
     BUDGET = "budget"
     OVERDUE = "overdue"
     DIGEST = "digest"
+    WEBHOOK = "webhook"
+    """A program is not told any more: it wants no more, or nothing has reached it for days."""
 
 
 class Alert(Record, frozen=True, kw_only=True):
@@ -145,6 +147,12 @@ def of_cap(machine: Machine, spent_usd: float, cap_usd: float, now: float) -> Al
     words = {"window": "total", "action": BudgetAction.DESTROY.value}
     identifier = f"cap.{machine.id}.{machine.created_at:.0f}"
     return made(identifier, AlertKind.BUDGET, now, machine=machine.id, words=words, figures=figures)
+
+
+def of_webhook(subscription_id: str, why: str, now: float) -> Alert:
+    """A webhook was disabled. It names no URL: that may be a key."""
+    words = {"subscription": subscription_id, "why": why}
+    return made(f"webhook.{subscription_id}.{now:.0f}", AlertKind.WEBHOOK, now, words=words)
 
 
 OVERDUE_GRACE_SECONDS = 600.0

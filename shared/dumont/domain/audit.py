@@ -33,5 +33,7 @@ class AuditEntry(Record, frozen=True, kw_only=True):
     made: str = ""
     """The operation or the job that it became, by its id."""
     request_id: str = ""
+    count: int = 1
+    """How many such there were in an hour, where each alone is not worth an entry: proofs that did not hold."""
     expires_at: float
     """When the store may forget it (TTL)."""

@@ -24,7 +24,8 @@ LOOK_SECONDS = 60.0
 """While anything bills it is looked at so often at least: what is rented meanwhile bills at once."""
 QUIET_SECONDS = 600.0
 
-Usd = Annotated[float, Meta(gt=0, le=1e7)]
+Usd = Annotated[float, Meta(ge=1e-6, le=1e7)]
+"""From a millionth, which is what the ledger counts in: what is spent of less is a share beyond all numbers."""
 WarnAt = Annotated[float, Meta(gt=0, le=1)]
 Window = Literal["hour", "day", "total"]
 

@@ -7,15 +7,18 @@ from dumont.domain.audit import AuditEntry
 from dumont.domain.budgets import Budget, Credit
 from dumont.domain.chats import Chat
 from dumont.domain.heartbeats import Heartbeat
+from dumont.domain.idle_history import IdleHistory
 from dumont.domain.jobs import Job, JobLog
+from dumont.domain.keys import ApiKey, TokenKey
 from dumont.domain.ledger import LedgerEntry
 from dumont.domain.notices import WebhookEvent
 from dumont.domain.quotas import Spent
-from dumont.domain.records import ApiKey, Instance, Machine, Operation, Record, Schedule
+from dumont.domain.records import Instance, Machine, Operation, Record, Schedule
 from dumont.domain.reputation import HostRecord
 from dumont.domain.rest import SweepRest
 from dumont.domain.routing import Route
 from dumont.domain.snapshots import Collected, Snapshot
+from dumont.domain.subscriptions import Delivery, Subscription, SubscriptionIndex
 
 RECORDS: tuple[type[Record], ...] = (
     Machine,
@@ -25,6 +28,7 @@ RECORDS: tuple[type[Record], ...] = (
     Budget,
     Credit,
     ApiKey,
+    TokenKey,
     Schedule,
     Snapshot,
     Collected,
@@ -40,4 +44,8 @@ RECORDS: tuple[type[Record], ...] = (
     Chat,
     Spent,
     AuditEntry,
+    IdleHistory,
+    Subscription,
+    SubscriptionIndex,
+    Delivery,
 )

@@ -100,6 +100,10 @@ class StoreUnavailable(StoreError):
     """The store did not answer. For a commit, **the outcome is unknown**."""
 
 
+class RecordTooNew(StoreError):
+    """A later version of Dumont wrote the record, in a shape that this one cannot read, and will deal with it."""
+
+
 class BusUnavailable(DumontError):
     """A message may not have been published. Never an end: the sweep finds what it was about by its deadline."""
 
@@ -115,6 +119,10 @@ class NotTold(DumontError):
 
 class NotTellable(DumontError):
     """A chat refuses the message, its address or our credentials: trying again does not help."""
+
+
+class NotDelivered(DumontError):
+    """A webhook has no answer: its name leads nowhere, or its receiver did not answer as HTTP does, or not in time."""
 
 
 # --- What is the caller's to mend ---------------------------------------------------------------------------------

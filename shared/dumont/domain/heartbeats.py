@@ -17,6 +17,8 @@ WAITING_INTERVAL_SECONDS = 1.0
 """A host that may soon serve reports so often: it learns within a second that it does."""
 
 Text = Annotated[str, Meta(max_length=512)]
+Whole = Annotated[int, Meta(ge=-(10**15), le=10**15)]
+"""No store holds any whole number there is: Firestore's have 64 bits."""
 Number = Annotated[float, Meta(ge=-1e15, le=1e15)]
 
 
@@ -50,8 +52,8 @@ class WorkloadSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """How the workload is."""
 
     state: Text = "none"
-    restarts: int = 0
-    exit_status: int | None = None
+    restarts: Whole = 0
+    exit_status: Whole | None = None
     since: Number | None = None
     detail: Text = ""
 
@@ -73,12 +75,12 @@ class AgentSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """A heartbeat's body, as a host sends it: hostile until checked; who it is from is in its token, not here."""
 
-    version: int = 1
+    version: Whole = 1
     machine: Text = ""
     instance: Text = ""
-    epoch: int = 0
+    epoch: Whole = 0
     boot_id: Text = ""
-    sequence: Annotated[int, Meta(ge=0)] = 0
+    sequence: Annotated[int, Meta(ge=0, le=10**15)] = 0
     sent_at: Number = 0.0
     uptime_seconds: Number | None = None
     readings: Readings = Readings()

@@ -8,7 +8,8 @@ import zlib
 from dumont.domain.errors import InvalidInput
 from dumont.domain.records import SHARDS
 
-_MACHINE_NAME = re.compile(r"^[a-z][a-z0-9-]{0,39}$")
+MACHINE_NAME = r"^[a-z][a-z0-9-]{0,39}$"
+_MACHINE_NAME = re.compile(MACHINE_NAME)
 _DEPLOYMENT = re.compile(r"^[a-z0-9]{1,16}$")
 
 

@@ -14,6 +14,7 @@ from dumont.domain.beliefs import Belief
 
 HOURS_PER_MONTH = 720.0  # Vast.ai states storage per month of 720 hours (reference: "disk $/h = GB × cost / 720")
 
+GpuName = Annotated[str, Meta(examples=["RTX 4090"])]
 PositiveInt = Annotated[int, Meta(ge=1, le=64)]
 NonNegative = Annotated[float, Meta(ge=0, le=1e6)]
 Positive = Annotated[float, Meta(gt=0, le=1e6)]
@@ -66,7 +67,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class OfferQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Filters on offers. An offer that does not say what a filter asks about does not pass it."""
 
-    gpu: str | None = None
+    gpu: GpuName | None = None
     gpu_count: PositiveInt = 1
     min_vram_gib: NonNegative | None = None
     max_price_usd_per_hour: Positive | None = None

@@ -40,13 +40,16 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     quota: Quota
     allowed: bool
+    taken: int = 0
+    """How many units were: more than one where some are taken ahead."""
     remaining: int = 0
     reset_seconds: float = 0.0
     retry_after_seconds: float = 0.0
 
 
-def spend(before: Spent | None, subject: str, quota: Quota, now: float) -> tuple[Spent, Verdict]:
-    """One unit, if there is one left. What is refused uses up nothing: who goes on asking is let in no later."""
+def spend(before: Spent | None, subject: str, quota: Quota, now: float, *, part: int = 0) -> tuple[Spent, Verdict]:
+    """One unit, if there is one left; with `part` that part of those that are left (a twentieth: 20), for whoever asks
+    often to use in this window. What is refused uses up nothing: who goes on asking is let in no later."""
     window = int(now // quota.seconds)
     count = before.count if before is not None and before.window == window else 0
     previous = 0
@@ -57,17 +60,20 @@ def spend(before: Spent | None, subject: str, quota: Quota, now: float) -> tuple
     passed = now / quota.seconds - window
     used = previous * (1.0 - passed) + count
     allowed = used + 1.0 <= quota.units
+    left = int(quota.units - used)
+    taken = max(1, left // part if part else 1) if allowed else 0
     spent = Spent(
         id=subject,
         window=window,
-        count=count + allowed,
+        count=count + taken,
         previous=previous,
         expires_at=(window + 2) * quota.seconds,
     )
     verdict = Verdict(
         quota=quota,
         allowed=allowed,
-        remaining=max(0, int(quota.units - used - 1.0)) if allowed else 0,
+        taken=taken,
+        remaining=max(0, left - 1) if allowed else 0,
         reset_seconds=(1.0 - passed) * quota.seconds,
         retry_after_seconds=0.0 if allowed else _wait(count, previous, passed, quota),
     )

@@ -1,7 +1,6 @@
 """What is kept in the store: one frozen record a document. Times are seconds since the epoch, UTC; money is USD.
 
-A record's `collection` names where it lives and `id` is its key there. `schema_version` lets a later version of the
-code read what an earlier one wrote.
+A record's `collection` names where it lives and `id` is its key there; `domain.record` says how records change.
 """
 
 from __future__ import annotations
@@ -13,20 +12,14 @@ import msgspec
 
 from dumont.domain.evidence import Evidence
 from dumont.domain.offers import Offer
+from dumont.domain.record import Migration as Migration
+from dumont.domain.record import Record as Record
 from dumont.domain.specs import MachineSpec as MachineSpec
 from dumont.domain.specs import PublicKey as PublicKey
 from dumont.domain.turns import Traffic, Turn
 
 SHARDS = 8
 """Deadlines are indexed with a shard: an index that only grows holds Firestore to 500 writes a second."""
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A document of the store."""
-
-    collection: ClassVar[str]
-    id: str
-    schema_version: int = 1
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -307,7 +300,7 @@ class Operation(Record, frozen=True, kw_only=True):
     """Destroy: what the workspace holds is saved first, and only a complete snapshot lets it go on."""
     snapshot_id: str | None = None
     other_snapshot_id: str | None = None
-    result: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}  # noqa: RUF012 - msgspec copies it
     """Diff: paths that were added, removed, changed, touched."""
     path: str = ""
     """Restore: this path within the workspace alone."""
@@ -317,7 +310,7 @@ class Operation(Record, frozen=True, kw_only=True):
     """The folder on the host where the engine's output of this attempt lies."""
     store_key_id: str = ""
     """The object store's key that was minted for this attempt; revoked at the end."""
-    progress: dict[str, float] = {}
+    progress: dict[str, float] = {}  # noqa: RUF012 - msgspec copies it
     """How far the engine is: files, bytes, bytes_sent."""
     suspect_instance_id: str | None = None
     """Failover: the instance that is, or may be, lost."""
@@ -372,18 +365,6 @@ class Role(enum.StrEnum):
         """Whether this role includes the needed one."""
         order = [Role.VIEWER, Role.OPERATOR, Role.ADMIN]
         return order.index(self) >= order.index(needed)
-
-
-class ApiKey(Record, frozen=True, kw_only=True):
-    """An API key; only the SHA-256 of its secret is kept (the secret has 256 random bits: no slow hash is needed)."""
-
-    collection: ClassVar[str] = "keys"
-
-    name: str
-    role: Role
-    secret_sha256: str
-    created_at: float
-    revoked_at: float | None = None
 
 
 class Schedule(Record, frozen=True, kw_only=True):

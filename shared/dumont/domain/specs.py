@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from dumont.domain.offers import OfferQuery, Positive, PositiveInt, Share
+from dumont.domain.offers import GpuName, OfferQuery, Positive, PositiveInt, Share
 
 _HEALTH = r"^$|^port:\d{1,5}$|^http:\d{1,5}(/[!-~]*)?$|^command:.+$"
 
@@ -24,7 +24,7 @@ When = Annotated[str, Meta(min_length=1, max_length=120)]
 class MachineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a user asks for. The price counts GPU and disk together, before bandwidth."""
 
-    gpu: str | None = None
+    gpu: GpuName | None = None
     gpu_count: PositiveInt = 1
     min_vram_gib: Annotated[float, Meta(ge=0, le=100_000)] | None = None
     max_price_usd_per_hour: Positive | None = None

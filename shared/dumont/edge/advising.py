@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from dumont.adapters.shapes import ready
 from dumont.domain import templates
@@ -24,7 +25,7 @@ class _Names(msgspec.Struct, frozen=True):
 class TemplateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a provision's body says of a template, besides the fields of `MachineSpec`."""
 
-    template: str
+    template: Annotated[str, Meta(extra_json_schema={"enum": [known.name for known in templates.TEMPLATES]})]
     model: ModelName | None = None
     context: Context | None = None
     quantisation: Quantisation | None = None

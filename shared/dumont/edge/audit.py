@@ -1,7 +1,7 @@
 """The audit log: an entry for each change that is asked for, written once its outcome is known, and read by operators.
 
-What is refused is in it too, so that tries are seen; but neither wrong keys, which are nobody's and in the log, nor
-what was too much.
+What is refused is in it too, so that tries are seen; of wrong keys, which are nobody's, an hour's count (`edge.uses`);
+not what was too much.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dumont.ports import Ports, Store
 
 log = logging.getLogger(__name__)
 
-_HIDDEN = ("schema_version", "expires_at")
+HIDDEN = ("schema_version", "expires_at")
 
 
 class ListEntries(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,20 +38,23 @@ class _Named(msgspec.Struct, frozen=True):
 class Auditor:
     """Writes entries."""
 
-    def note(self, ports: Ports, *, sent: bytes = b"", **entry: Any) -> None:
+    def note(self, ports: Ports, *, sent: bytes = b"", about: str = "", **entry: Any) -> None:
         """Write an entry; given are the body that was `sent`, and `AuditEntry`'s fields but for its id and times.
+        Where it is not said what it is `about`, the body does.
 
         What was done is done: a store that does not answer now is an error in the log, with the entry, and no more.
         """
         now = ports.clock.now()
-        made = AuditEntry(id=ports.ids.new("audit"), at=now, about=about(sent), expires_at=now + KEPT_SECONDS, **entry)
+        made = AuditEntry(
+            id=ports.ids.new("audit"), at=now, about=about or named_in(sent), expires_at=now + KEPT_SECONDS, **entry
+        )
         try:
             ports.store.transact(lambda tx: tx.put(made))
         except StoreError as error:
             log.error("an audit entry was not written", extra={"entry": shown(made), "error": str(error)})
 
 
-def about(sent: bytes) -> str:
+def named_in(sent: bytes) -> str:
     """The machine that a request's body names; "" if it names none. Whatever else is there is not looked at."""
     if not sent:
         return ""
@@ -71,4 +74,6 @@ def latest(store: Store, wish: ListEntries) -> list[dict[str, Any]]:
 def shown(entry: AuditEntry) -> dict[str, Any]:
     """One entry, without what it does not say."""
     fields = msgspec.to_builtins(entry)
-    return {name: value for name, value in fields.items() if value != "" and name not in _HIDDEN}
+    if entry.count == 1:
+        del fields["count"]
+    return {name: value for name, value in fields.items() if value != "" and name not in HIDDEN}

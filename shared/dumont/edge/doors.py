@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from flask import Request, Response
 
 from dumont.domain.errors import StoreError, Unauthenticated
+from dumont.domain.keys import ApiKey
 from dumont.domain.quotas import Quota
-from dumont.domain.records import ApiKey, Role
+from dumont.domain.records import Role
 from dumont.edge import keys, limits, wiring
 from dumont.ports import Ports
 
@@ -51,10 +52,13 @@ def caller(request: Request, ports: Ports, door: Door) -> ApiKey:
         return ANYBODY
     secret = presented(request)
     google = wiring.google_caller() if door.google_calls else None
-    if google is not None and not (secret or "").startswith(keys.PREFIX):
+    if google is not None and not keys.is_ours(secret or ""):
         google.check(request)
         return GOOGLE
-    return keys.authenticate(ports.store, secret)
+    key = keys.authenticate(ports, secret)
+    if door.changes:  # what only shows has an account that may only read
+        wiring.key_uses().note(ports, key)
+    return key
 
 
 def authorise(request: Request, door: Door, key: ApiKey) -> None:
@@ -87,20 +91,23 @@ def count_change(request: Request, ports: Ports, door: Door, key: ApiKey) -> dic
     return limits.fields(verdict)
 
 
-def count_wrong_key(error: Exception, request: Request, door: Door) -> Exception:
+def count_wrong_key(error: Exception, request: Request, *, may_write: bool) -> Exception:
     """What is answered to an error. Of wrong keys, only so many from one address are told that they are wrong; who has
-    a right one is never refused for those of his neighbours. Who brings none has tried none, and is not counted."""
-    if not isinstance(error, Unauthenticated) or error.code == "no_key":
+    a right one is never refused for those of his neighbours. Who brings none has tried none, and is not counted.
+
+    `may_write`: whether the function's account may. What only shows counts in its memory.
+    """
+    if not isinstance(error, Unauthenticated) or isinstance(error, keys.NoProof):
         return error
-    chosen = wiring.settings()
+    chosen, known = wiring.settings(), wiring.ports() if may_write else None
+    address = limits.address_of(request, chosen.proxies)
+    wiring.refusals().note(known, address)
     if not chosen.wrong_keys_per_minute:
         return error
-    quota, address = Quota("wrong-keys", chosen.wrong_keys_per_minute), limits.address_of(request, chosen.proxies)
+    quota = Quota("wrong-keys", chosen.wrong_keys_per_minute)
     counter = wiring.limiter()
     try:
-        # What only shows has an account that may only read, and counts in its memory.
-        shared = door.changes
-        verdict = counter.spend(wiring.ports().store, quota, address) if shared else counter.spend_here(quota, address)
+        verdict = counter.spend(known.store, quota, address) if known else counter.spend_here(quota, address)
     except StoreError as unanswered:
         log.warning("a wrong key was not counted", extra={"error": str(unanswered)})
         return error

@@ -10,12 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import flask
+import functions_framework
 import msgspec
+import werkzeug.exceptions
 from flask import Request, Response
 
 from dumont.adapters.shapes import ready
 from dumont.domain.errors import InvalidInput, MethodNotAllowed, TooLarge, Unknown
-from dumont.domain.records import ApiKey, Role
+from dumont.domain.keys import ApiKey
+from dumont.domain.records import Role
 from dumont.edge import doors, limits, logs, wiring
 from dumont.edge.doors import ANYBODY as ANYBODY
 from dumont.edge.doors import Door
@@ -120,26 +124,43 @@ def endpoint(
 ) -> Callable[[Handler], Callable[[Request], Response]]:
     """Make an HTTP function of a handler; what is said of who may come in is as `Door` has it."""
     door = Door(methods, open_to_the_world, google_calls)
+    functions_framework.errorhandler(werkzeug.exceptions.NotFound)(_unroutable)
 
     def wrap(handler: Handler) -> Callable[[Request], Response]:
         @functools.wraps(handler)
         def serve(request: Request) -> Response:
-            sent = request.headers.get("X-Request-Id", "")
-            request_id = sent if _REQUEST_ID.fullmatch(sent) else f"req-{secrets.token_hex(10)}"
+            request_id = _request_id(request)
             token = logs.request_id.set(request_id)
             try:
                 response = _serve(request, request_id, handler, door)
             finally:
                 logs.request_id.reset(token)
-            response.headers["X-Request-Id"] = request_id
-            response.headers["Cache-Control"] = "no-store"
-            response.headers["X-Content-Type-Options"] = "nosniff"
-            return response
+            return _marked(response, request_id)
 
         serve.door = door  # type: ignore[attr-defined]  # for tests that look at every function's
         return serve
 
     return wrap
+
+
+def _unroutable(_error: werkzeug.exceptions.NotFound) -> Response:
+    """What Flask answers to a path in which it sees none, such as one with a line break: no function is called."""
+    document = document_of(Unknown("nothing is served at such a path", code="no_such_path"))
+    request_id = _request_id(flask.request)
+    response = _json(msgspec.structs.replace(document, request_id=request_id), document.status, MEDIA_TYPE)
+    return _marked(response, request_id)
+
+
+def _request_id(request: Request) -> str:
+    sent = request.headers.get("X-Request-Id", "")
+    return sent if _REQUEST_ID.fullmatch(sent) else f"req-{secrets.token_hex(10)}"
+
+
+def _marked(response: Response, request_id: str) -> Response:
+    response.headers["X-Request-Id"] = request_id
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
 
 
 def _serve(request: Request, request_id: str, handler: Handler, door: Door) -> Response:
@@ -171,7 +192,7 @@ def _serve(request: Request, request_id: str, handler: Handler, door: Door) -> R
             response = _json(answer.body, answer.status, "application/json")
         response.headers.extend(answer.headers)
     except Exception as failure:  # the edge: whatever it is, the caller gets a document and the log the rest
-        error = doors.count_wrong_key(failure, request, door)
+        error = doors.count_wrong_key(failure, request, may_write=door.changes)
         document = document_of(error)
         code = document.code
         if document.status >= 500:
@@ -226,4 +247,4 @@ def _preflight(origin: str, methods: Mapping[str, Role]) -> Response:
 
 def no_such_path(call: Call) -> Unknown:
     """The error for a path that is not served."""
-    return Unknown(f"nothing is served at {call.request.path[:200]}")
+    return Unknown(f"nothing is served at {call.request.path[:200]}", code="no_such_path")

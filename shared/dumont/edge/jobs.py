@@ -12,14 +12,15 @@ from dumont.domain.errors import InvalidInput
 from dumont.domain.jobs import HOURS_MOST, Job, JobLog
 from dumont.domain.records import Machine, MachineSpec
 from dumont.edge.http import Call, decode, invalid
+from dumont.edge.requests import MachineName
 from dumont.edge.views import usd
 from dumont.operations import job_facts, jobs
 from dumont.ports import Ports
 
-_SET_BY_THE_JOB = (
+SET_BY_THE_JOB = (
     "run", "restart", "max_restarts", "stateless", "idle_after_minutes", "wake_at", "sleep_at", "models",
 )  # fmt: skip
-_HIDDEN = (
+HIDDEN = (
     "schema_version", "shard", "deadline", "epoch", "earlier_attempts", "saves", "save_after", "ending_since",
 )  # fmt: skip
 
@@ -27,8 +28,8 @@ _HIDDEN = (
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True, rename={"inputs": "from"}):
     """A job; the fields of `MachineSpec` come beside these."""
 
-    command: Annotated[str, Meta(max_length=4096)]
-    name: str | None = None
+    command: Annotated[str, Meta(max_length=4096, examples=["true"])]
+    name: MachineName | None = None
     inputs: Annotated[str, Meta(max_length=64)] | None = None
     retries: Annotated[int, Meta(ge=0, le=100)] = 0
     timeout_hours: Annotated[float, Meta(gt=0, le=8760)] = HOURS_MOST
@@ -55,7 +56,7 @@ def read_request(call: Call) -> tuple[JobRequest, MachineSpec]:
     }
     if "command" not in body:
         raise InvalidInput("a job needs a command", field="command", hint="for example: python train.py")
-    taken = [name for name in _SET_BY_THE_JOB if name in body]
+    taken = [name for name in SET_BY_THE_JOB if name in body]
     if taken:
         raise InvalidInput("a job sets this itself: what it runs is its `command`", field=taken[0])
     own = {field.encode_name for field in msgspec.structs.fields(JobRequest)}
@@ -89,7 +90,7 @@ def accept(call: Call) -> dict[str, Any]:
 def view(ports: Ports, job: Job) -> dict[str, Any]:
     """One job; what it has cost so far, and of one that goes on how its machine is."""
     fields = msgspec.to_builtins(job)
-    shown = {k: v for k, v in fields.items() if v not in (None, "") and k not in _HIDDEN}
+    shown = {k: v for k, v in fields.items() if v not in (None, "") and k not in HIDDEN}
     shown["cost_usd"] = usd(job.cost_usd if job.cost_usd is not None else job_facts.cost_of(ports, job))
     machine = ports.store.get(Machine, job.machine)
     if machine is not None and machine.job_id == job.id:

@@ -1,41 +1,77 @@
-"""API keys: made once, shown once, kept as a hash, compared in constant time."""
+"""Who a caller is, by an API key or by a token that was made with one.
+
+The key's record is read at each request, also for a token of it: what was revoked opens nothing from the next request
+on, in whichever process. Nothing of it is kept in memory.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import re
+import logging
 
+from dumont.domain import keys as rules
 from dumont.domain.errors import Forbidden, Unauthenticated
-from dumont.domain.records import ApiKey, Role
-from dumont.ports import Clock, Ids, Store
+from dumont.domain.keys import ApiKey
+from dumont.domain.records import Role
+from dumont.edge import tokens
+from dumont.ports import Clock, Ids, Ports, Store
 
-PREFIX = "dmt_"
-_KEY = re.compile(r"^dmt_([a-z0-9]{8,32})_([0-9a-f]{64})$")
+log = logging.getLogger(__name__)
+
+PREFIX = rules.PREFIX
 _HINT = "send it as `Authorization: Bearer dmt_…`; `dumont local up` prints where its key lies"
+
+
+class NoProof(Unauthenticated):
+    """None was brought, and so none was tried: it is not counted among the wrong ones."""
 
 
 def make(store: Store, ids: Ids, clock: Clock, *, name: str, role: Role) -> str:
     """A new key; only its hash is stored, so that this is the one time that it can be read."""
     key_id = ids.random_bytes(8).hex()
     secret = ids.random_bytes(32).hex()
-    record = ApiKey(id=key_id, name=name, role=role, secret_sha256=_hash(secret), created_at=clock.now())
+    record = ApiKey(id=key_id, name=name, role=role, secret_sha256=rules.hash_of(secret), created_at=clock.now())
     store.transact(lambda tx: tx.put(record))
-    return f"dmt_{key_id}_{secret}"
+    return rules.text_of(key_id, secret)
 
 
-def authenticate(store: Store, presented: str | None) -> ApiKey:
-    """The key's record. Raises `Unauthenticated`, in the same words whether the id or the secret is wrong."""
+def is_ours(presented: str) -> bool:
+    """Whether a secret means to be a key, or a token of one."""
+    return presented.startswith(PREFIX) or tokens.is_ours(presented)
+
+
+def authenticate(ports: Ports, presented: str | None) -> ApiKey:
+    """The key's record, as far as what was presented stands for it: with a token's role, and the generation that is
+    meant. Raises `NoProof`, or `Unauthenticated`, in the same words whatever is wrong."""
     if not presented:
-        raise Unauthenticated("this needs an API key", code="no_key", hint=_HINT)
-    match = _KEY.fullmatch(presented)
-    record = store.get(ApiKey, match.group(1)) if match else None
-    # Compare even where there is no record: the time taken tells nobody which ids exist.
-    expected = record.secret_sha256 if record is not None else _hash("nobody")
-    right = hmac.compare_digest(_hash(match.group(2) if match else ""), expected)
-    if record is None or not right or record.revoked_at is not None:
+        raise NoProof("this needs an API key", code="no_key", hint=_HINT)
+    key = _of_token(ports, presented) if tokens.is_ours(presented) else _of_key(ports, presented)
+    if key is None:
         raise Unauthenticated("the API key is wrong or was revoked", code="wrong_key", hint=_HINT)
-    return record
+    return key
+
+
+def _of_key(ports: Ports, presented: str) -> ApiKey | None:
+    key_id, secret = rules.parts_of(presented) or ("", "")
+    record, now = _record(ports, key_id), ports.clock.now()
+    # Compare even where there is no record: the time taken tells nobody which ids exist.
+    generation = (record or _NOBODY).generation_of(secret, now)
+    if record is None or generation is None or record.ended(now):
+        return None
+    return rules.standing_for(record, generation=generation)
+
+
+def _of_token(ports: Ports, presented: str) -> ApiKey | None:
+    claims, fault = tokens.read(ports, presented)
+    if claims is None:
+        log.info("a token was refused", extra={"why": fault})
+        return None
+    return rules.key_of(claims, _record(ports, claims.sub), ports.clock.now())
+
+
+def _record(ports: Ports, key_id: str) -> ApiKey | None:
+    if ports.bootstrap_key is not None and ports.bootstrap_key.id == key_id:
+        return ports.bootstrap_key
+    return ports.store.get(ApiKey, key_id) if key_id else None
 
 
 def authorise(key: ApiKey, needed: Role) -> None:
@@ -47,5 +83,4 @@ def authorise(key: ApiKey, needed: Role) -> None:
         )
 
 
-def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
+_NOBODY = ApiKey(id="", name="", role=Role.VIEWER, secret_sha256=rules.hash_of("nobody"), created_at=0.0)

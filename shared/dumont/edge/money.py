@@ -11,20 +11,18 @@ from msgspec import Meta
 from dumont.domain.accounts import By
 from dumont.domain.budgets import Budget, BudgetAction, Credit, Usd, WarnAt
 from dumont.domain.errors import InvalidInput
+from dumont.edge.requests import MachineName
 from dumont.operations.budget_settings import BudgetSeen
 from dumont.operations.spending import zone_of
 
-_When = Annotated[str, Meta(max_length=40)]
+_When = Annotated[str, Meta(max_length=40, examples=["2026-11-22"])]
 
 
-class CostsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """Of which machine (None: all), from when to when (a day, a time as ISO has it, or seconds since the epoch), by
-    what, and in which time zone days begin."""
+class SpanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
+    """From when to when (a day, a time as ISO has it, or seconds since the epoch), and in which time zone."""
 
-    machine: str | None = None
     from_: _When | None = None
     to: _When | None = None
-    by: By = "machine"
     zone: Annotated[str, Meta(max_length=64)] = "UTC"
 
     def times(self) -> tuple[float | None, float | None]:
@@ -32,10 +30,22 @@ class CostsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return _moment(self.from_, "from", self.zone), _moment(self.to, "to", self.zone)
 
 
+class SavingsRequest(SpanRequest, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
+    """Besides: of which machine (None: all)."""
+
+    machine: MachineName | None = None
+
+
+class CostsRequest(SavingsRequest, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
+    """Besides: by what."""
+
+    by: By = "machine"
+
+
 class BudgetRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A budget as it is to be: of one machine, or of all together. What is left out has no limit."""
 
-    machine: str = ""
+    machine: Annotated[str, Meta(examples=["trainer"])] = ""
     usd_per_hour: Usd | None = None
     usd_per_day: Usd | None = None
     usd_total: Usd | None = None

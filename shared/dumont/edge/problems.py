@@ -12,13 +12,14 @@ from dumont.domain.errors import (
     OutOfCredit,
     ProviderError,
     RateLimited,
+    RecordTooNew,
     StoreError,
     UserError,
 )
 
 MEDIA_TYPE = "application/problem+json"
 
-_TITLES = {
+TITLES = {
     400: "Bad request", 401: "Not authenticated", 402: "Budget spent", 403: "Not allowed",
     404: "Not found", 405: "Method not allowed",
     409: "Conflict", 413: "Too large", 429: "Too many requests", 500: "Internal error", 502: "A market refused",
@@ -42,7 +43,7 @@ class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 def _document(status: int, code: str, detail: str, *, field: str | None = None, hint: str = "") -> ProblemDocument:
     return ProblemDocument(
         type=f"about:blank#{code}",
-        title=_TITLES.get(status, "Error"),
+        title=TITLES.get(status, "Error"),
         status=status,
         detail=detail,
         code=code,
@@ -72,6 +73,8 @@ def document_of(error: Exception) -> ProblemDocument:
         )
     if isinstance(error, Contention):
         return _document(503, "busy", "others were writing at the same time; nothing was changed", hint="try again")
+    if isinstance(error, RecordTooNew):
+        return _document(503, "newer_record", "a later version of Dumont wrote this", hint="try again in a minute")
     if isinstance(error, StoreError):
         return _document(503, "store_down", "the store does not answer", hint="try again in a minute")
     if isinstance(error, DumontError):

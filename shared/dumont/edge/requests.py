@@ -9,15 +9,18 @@ from msgspec import Meta
 
 from dumont.adapters.shapes import ready
 from dumont.domain.errors import InvalidInput
-from dumont.domain.names import check_machine_name
+from dumont.domain.names import MACHINE_NAME, check_machine_name
 from dumont.domain.records import MachineSpec
 from dumont.edge.http import Call, decode, invalid
+
+MachineName = Annotated[str, Meta(extra_json_schema={"pattern": MACHINE_NAME}, examples=["trainer"])]
+"""Checked by `check_machine_name`, in words that help more than a pattern: here it is for the OpenAPI document."""
 
 
 class DestroyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The machine to destroy; `discard` says that its workspace may be lost, `snapshot` that it is saved first."""
 
-    name: str
+    name: MachineName
     discard: bool = False
     snapshot: bool = False
 
@@ -26,7 +29,7 @@ class FailoverRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """The machine to move; `discard` says that what no snapshot has may be lost with its old host.
     `drill`: it is rehearsed on another host, and nothing is moved."""
 
-    name: str
+    name: MachineName
     discard: bool = False
     drill: bool = False
 
@@ -34,14 +37,14 @@ class FailoverRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class HibernateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The machine to put to sleep; `tier` pause keeps the stopped instance, hibernate keeps the snapshot alone."""
 
-    name: str
+    name: MachineName
     tier: Literal["pause", "hibernate"] = "hibernate"
 
 
 class WakeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The machine to wake."""
 
-    name: str
+    name: MachineName
 
 
 class ListMachines(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +62,7 @@ class TailLogs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class ListOperations(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of which machine (None: all), and how many."""
 
-    machine: str | None = None
+    machine: MachineName | None = None
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
 
 
@@ -73,7 +76,7 @@ class SweepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class SnapshotRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The machine whose workspace to copy."""
 
-    name: str
+    name: MachineName
 
 
 class KeepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,14 +100,14 @@ class DiffRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class ListSnapshots(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of which machine; None: all."""
 
-    machine: str | None = None
+    machine: MachineName | None = None
 
 
 class RestoreRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The machine to restore into; which snapshot (None: the newest good one), which path of it (empty: all), whether
     to go on with the one before if it is damaged, and whether what is there and in no snapshot may be lost."""
 
-    name: str
+    name: MachineName
     snapshot: Annotated[str, Meta(max_length=64)] | None = None
     path: Annotated[str, Meta(max_length=4096)] = ""
     fall_back: bool = False

@@ -12,7 +12,7 @@ from dumont.domain.records import Instance, InstanceState, Machine, OperationKin
 from dumont.domain.snapshots import Snapshot
 from dumont.operations.look import MachineSeen, OperationSeen
 
-_HIDDEN = (
+HIDDEN = (
     "schema_version",
     "shard",
     "deadline",
@@ -28,7 +28,7 @@ _HIDDEN = (
 
 def _plain(record: msgspec.Struct, *hidden: str) -> dict[str, Any]:
     fields = msgspec.to_builtins(record)
-    return {k: v for k, v in fields.items() if v is not None and k not in _HIDDEN and k not in hidden}
+    return {k: v for k, v in fields.items() if v is not None and k not in HIDDEN and k not in hidden}
 
 
 def usd(amount: float) -> float:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from dumont import settings as settings_module
 from dumont.adapters.clock import SystemClock, SystemIds
 from dumont.domain.errors import BlobRefused, BusUnavailable, DumontError, InvalidInput
-from dumont.optional_ports import Dns, Notifier, SweepSchedule
+from dumont.optional_ports import Courier, Dns, Notifier, SweepSchedule
 from dumont.ports import Blobs, Bus, EngineFiles, Ports, Provider, Store
 from dumont.settings import Settings
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dumont.edge.audit import Auditor
     from dumont.edge.google import GoogleCaller
     from dumont.edge.limits import Limiter
+    from dumont.edge.uses import KeyUses, Refusals
 
 
 @functools.cache
@@ -69,6 +70,22 @@ def auditor() -> Auditor:
 
 
 @functools.cache
+def key_uses() -> KeyUses:
+    """This process's memory of which key was used when."""
+    from dumont.edge.uses import KeyUses
+
+    return KeyUses(SystemClock().now)
+
+
+@functools.cache
+def refusals() -> Refusals:
+    """This process's count of proofs that did not hold."""
+    from dumont.edge.uses import Refusals
+
+    return Refusals(SystemClock().now)
+
+
+@functools.cache
 def google_caller() -> GoogleCaller | None:
     """The check of those who call from within Google; None where nobody does, as in the local cloud."""
     chosen = settings()
@@ -98,6 +115,15 @@ def notifier() -> Notifier:
     from dumont.adapters.log_notifier import LogNotifier
 
     return LogNotifier()
+
+
+@functools.cache
+def courier() -> Courier:
+    """What carries webhooks out."""
+    with _importing():
+        from dumont.adapters.http_courier import HttpCourier
+
+    return HttpCourier()
 
 
 @contextlib.contextmanager
@@ -131,7 +157,13 @@ def build(chosen: Settings) -> Ports:
         make_dns=functools.cache(lambda: _dns(chosen)) if chosen.dns else None,
         dns_zone=chosen.dns_zone,
         make_schedule=functools.cache(lambda: _schedule(chosen)) if chosen.scheduler_job else None,
+        subscriptions=True,
+        subscription_secret=lambda subscription, generation: _derived(
+            chosen, f"dumont webhook secret\0{subscription}\0{generation}".encode()
+        ),
         agent_secret=functools.cache(lambda: _derived(chosen, b"dumont agent tokens")),
+        token_secret=functools.cache(lambda: _derived(chosen, b"dumont api tokens")),
+        bootstrap_key=chosen.bootstrap_key,
     )
 
 

@@ -102,6 +102,7 @@ def _start(
     base = f"http://127.0.0.1:{port}"
     if not real:  # a rented host cannot reach this one, unless its user says at which address
         os.environ.setdefault("DUMONT_PUBLIC_URL", base)
+    os.environ.setdefault("DUMONT_WEBHOOKS_LOOPBACK", "1")
     routes: dict[str, str] = {}
     dispatcher = Dispatcher(routes, SystemClock(), project=PROJECT, concurrency=8)
     stack.callback(dispatcher.close)

@@ -13,7 +13,7 @@ from dumont.domain import advisor, templates
 from dumont.domain.advisor import Advice, Context, Need, Requests
 from dumont.domain.errors import ProviderError
 from dumont.domain.known_models import Quantisation
-from dumont.domain.offers import NonNegative, Offer, OfferQuery, Positive, PositiveInt, RankedOffer, Share
+from dumont.domain.offers import GpuName, NonNegative, Offer, OfferQuery, Positive, PositiveInt, RankedOffer, Share
 from dumont.operations import look
 from dumont.ports import Ports
 
@@ -24,11 +24,11 @@ RACERS = 3
 class AdvisorQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model by any name, how it is to be served, and which offers will do; the latter as `MachineSpec` has them."""
 
-    model: Annotated[str, Meta(min_length=1, max_length=128)]
+    model: Annotated[str, Meta(min_length=1, max_length=128, examples=["llama 3.1 8b"])]
     context: Context | None = None
     requests: Requests = 1
     quantisation: Quantisation | None = None
-    gpu: str | None = None
+    gpu: GpuName | None = None
     gpu_count: PositiveInt | None = None
     max_price_usd_per_hour: Positive | None = None
     min_reliability: Share | None = 0.95

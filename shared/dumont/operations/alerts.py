@@ -17,8 +17,12 @@ from dumont.domain import alerts as domain
 from dumont.domain.alerts import Alert, Told
 from dumont.domain.chats import AGAIN_SECONDS, Chat
 from dumont.domain.errors import BusUnavailable, NotTellable, NotTold, StoreError
+from dumont.domain.happenings import of_alert
 from dumont.domain.messages import Message
 from dumont.domain.records import Schedule
+from dumont.domain.subscriptions import Delivery
+from dumont.operations import subscribers
+from dumont.operations.schedules import note_run
 from dumont.optional_ports import Notifier
 from dumont.ports import Ports, Transaction
 
@@ -57,17 +61,18 @@ def hint(ports: Ports, message: dict[str, str]) -> bool:
 
 def write(ports: Ports, alert: Alert | None) -> None:
     """Write down what is told once and never changes, unless it is there already."""
-    if alert is None or not ports.alerts:
+    if alert is None or not (ports.alerts or ports.subscriptions):
         return
 
-    def work(tx: Transaction) -> bool:
-        if tx.get(Alert, alert.id) is not None:
-            return False
-        tx.put(alert)
-        return True
+    def work(tx: Transaction) -> tuple[list[Alert], list[Delivery]]:
+        news = [alert] if ports.alerts and tx.get(Alert, alert.id) is None else []
+        for new in news:
+            tx.put(new)
+        return news, subscribers.write(ports, tx, of_alert(alert))
 
-    if ports.store.transact(work):
-        publish(ports, [alert])
+    news, deliveries = ports.store.transact(work)
+    publish(ports, news)
+    subscribers.publish(ports, deliveries)
 
 
 def look(ports: Ports) -> int:
@@ -80,7 +85,7 @@ def look(ports: Ports) -> int:
     due = domain.digest_of(now, digest.last_run_at)
     if due is not None:
         write(ports, due)
-        ports.store.transact(lambda tx: tx.put(replace(digest, last_run_at=now)))
+        note_run(ports, DIGEST, now)
     handed = 0
     for alert in ports.store.find(Alert, queries.due(now)):
         handed += ports.store.transact(lambda tx, i=alert.id: _put_off(tx, i, now)) and hint(  # type: ignore[misc]

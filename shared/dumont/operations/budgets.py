@@ -13,11 +13,13 @@ from dumont.domain import budgets as domain
 from dumont.domain import costs
 from dumont.domain.budgets import ALL, Budget, BudgetAction, Verdict, budget_id
 from dumont.domain.errors import BudgetReached, Conflict, Unknown
+from dumont.domain.happenings import of_alert
 from dumont.domain.hibernation import BY_BUDGET, HIBERNATE
 from dumont.domain.ledger import Kind, LedgerEntry
 from dumont.domain.names import shard_of
 from dumont.domain.records import Instance, Machine, MachineState
-from dumont.operations import alerts, destroy, hibernate
+from dumont.domain.subscriptions import Delivery
+from dumont.operations import alerts, destroy, hibernate, subscribers
 from dumont.operations.job_facts import end_for_budget
 from dumont.ports import Ports, Transaction
 
@@ -78,21 +80,22 @@ def look_at(ports: Ports, identifier: str) -> bool:
         for name in sorted({i.machine for i in still_open}):
             _act(ports, budget, name)
 
-    def work(tx: Transaction) -> None:
+    def work(tx: Transaction) -> list[Delivery]:
         fresh = tx.get(Budget, identifier)
         if fresh is None or fresh.updated_at != budget.updated_at:
-            return  # it was set anew meanwhile, and is due at once
+            return []  # it was set anew meanwhile, and is due at once
         reached_at = (fresh.reached_at or now) if verdict.reached else None
         due = max(verdict.due, now + AGAIN_SECONDS)
         if fresh.deadline is not None and fresh.deadline != budget.deadline:
             due = min(due, fresh.deadline)  # something began to bill since we read the books (`look_soon`)
         tx.put(replace(fresh, warned=verdict.warned, reached_at=reached_at, deadline=due))
-        for alert in told:
+        for alert in told if ports.alerts else []:
             tx.put(alert)
+        return subscribers.write(ports, tx, [news for alert in told for news in of_alert(alert)])
 
-    told = to_tell.of_budget(budget, verdict, now) if ports.alerts else []
-    ports.store.transact(work)
-    alerts.publish(ports, told)
+    told = to_tell.of_budget(budget, verdict, now)
+    subscribers.publish(ports, ports.store.transact(work))
+    alerts.publish(ports, told if ports.alerts else [])
     return bool(verdict.reached)
 
 

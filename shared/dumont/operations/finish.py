@@ -28,6 +28,7 @@ from dumont.domain.actions import (
 )
 from dumont.domain.destruction import CHECKED, RELEASE
 from dumont.domain.errors import ShellError
+from dumont.domain.happenings import of_job
 from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.jobs import Ending, Job, JobLog, JobState
 from dumont.domain.records import (
@@ -42,7 +43,8 @@ from dumont.domain.records import (
     Step,
 )
 from dumont.domain.snapshots import Snapshot, SnapshotState
-from dumont.operations import destroy, engine_runs, tend
+from dumont.domain.subscriptions import Delivery
+from dumont.operations import destroy, engine_runs, subscribers, tend
 from dumont.operations.invocation import Invocation
 from dumont.operations.job_facts import BY, Facts, cost_of
 from dumont.operations.runner import Workflow, new_operation
@@ -237,8 +239,11 @@ def _end(invocation: Invocation, op: Operation, *, abandoned: bool) -> None:
     cost_usd = cost_of(invocation.ports, known) if known is not None else None
     done = not abandoned and op.problem is None and op.phase in (RELEASE, snapshot_domain.DONE)
 
+    told: list[Delivery] = []
+
     def change(tx: Transaction, o: Operation, machine: Machine | None) -> Operation:
         now = invocation.now()
+        told.clear()
         if not (done and o.phase == snapshot_domain.DONE):
             engine_runs.give_up_taking(tx, o)
         if machine is not None and machine.operation_id == o.id:
@@ -246,12 +251,15 @@ def _end(invocation: Invocation, op: Operation, *, abandoned: bool) -> None:
             tx.put(destroy.ended(o, machine, now) if gone else replace(machine, operation_id=None, updated_at=now))
         job = tx.get(Job, machine.job_id or "") if machine is not None else None
         if job is not None and not job.ended and job.operation_id == o.id:
-            tx.put(_after(job, o, now, done=done, cost_usd=cost_usd))
+            after = _after(job, o, now, done=done, cost_usd=cost_usd)
+            tx.put(after)
+            told.extend(subscribers.write(invocation.ports, tx, of_job(job, after, now)))
         if abandoned:
             return replace(o, state=OperationState.SUPERSEDED)
         return replace(o, state=OperationState.FAILED if o.problem is not None else OperationState.SUCCEEDED)
 
     invocation.apply(change)
+    subscribers.publish(invocation.ports, told)
 
 
 def _after(job: Job, op: Operation, now: float, *, done: bool, cost_usd: float | None) -> Job:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 
 import msgspec
 from msgspec.structs import replace
@@ -52,8 +53,16 @@ def find(ports: Ports, name: str) -> Machine:
     return machine
 
 
-def serving(ports: Ports, name: str, *, wait_seconds: float) -> Machine:
-    """The machine, once it serves. One that sleeps is woken; requests at once make one wake.
+Woken = Callable[[Operation], None]
+
+
+def unheard(_op: Operation) -> None:
+    """For who need not know that a request began a wake."""
+
+
+def serving(ports: Ports, name: str, *, wait_seconds: float, request_id: str = "", woken: Woken = unheard) -> Machine:
+    """The machine, once it serves. One that sleeps is woken; requests at once make one wake, and `woken` is called for
+    the one, told apart by its `request_id`, that began it.
 
     Raises `Unknown`; `NotServing` where it does not within `wait_seconds`, or cannot.
     """
@@ -66,7 +75,7 @@ def serving(ports: Ports, name: str, *, wait_seconds: float) -> Machine:
         if machine.state is MachineState.FAILED:
             raise _failed(machine)
         if machine.state is MachineState.HIBERNATED:
-            _wake(ports, machine)
+            _wake(ports, machine, request_id, woken)
             machine = find(ports, name)
         left_seconds = ends - ports.clock.now()
         if left_seconds <= 0:
@@ -85,7 +94,7 @@ def _failed(machine: Machine) -> NotServing:
     )
 
 
-def _wake(ports: Ports, machine: Machine) -> None:
+def _wake(ports: Ports, machine: Machine, request_id: str, woken: Woken) -> None:
     """Ask for a wake. Raises `NotServing` where it is not to be had."""
     failed_seconds_ago = ports.clock.now() - machine.updated_at
     if machine.failure is not None and failed_seconds_ago < NOT_WOKEN_SECONDS:
@@ -96,7 +105,7 @@ def _wake(ports: Ports, machine: Machine) -> None:
             progress=Progress(state=machine.state.value),
         )
     try:
-        wake.request(ports, machine.id, requested_by="gateway")
+        op = wake.request(ports, machine.id, requested_by="gateway", request_id=request_id)
     except Conflict as error:
         if error.code != "not_asleep":  # it changed meanwhile: the next look shows how
             raise _refused(machine, error) from error
@@ -104,6 +113,9 @@ def _wake(ports: Ports, machine: Machine) -> None:
         raise
     except UserError as error:
         raise _refused(machine, error) from error
+    else:
+        if op is not None and request_id and op.request_id == request_id:
+            woken(op)
 
 
 def _refused(machine: Machine, error: UserError) -> NotServing:

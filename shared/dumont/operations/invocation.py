@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from dumont.domain import happenings
 from dumont.domain.alerts import Alert, of_operation
 from dumont.domain.errors import DumontError
 from dumont.domain.host_events import events_between
 from dumont.domain.records import Instance, InstanceState, Machine, Operation, Step
-from dumont.operations import alerts, ledger
+from dumont.domain.subscriptions import Delivery
+from dumont.operations import alerts, ledger, subscribers
 from dumont.operations.reputations import note
 from dumont.ports import CALL_SECONDS_MAX, Ports, Transaction
 
@@ -25,6 +27,19 @@ LEASE_SECONDS = 60.0
 
 Fact = Callable[[Instance], Instance]
 """What an effect showed of an instance, as a change of its record **as it is now**: it must be true of any state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class News:
+    """What was written down to be told, and is to be hinted at once that is committed."""
+
+    alerts: tuple[Alert, ...] = ()
+    deliveries: tuple[Delivery, ...] = ()
+
+    def publish(self, ports: Ports) -> None:
+        """Hint at it; what is lost, the sweep finds."""
+        alerts.publish(ports, self.alerts)
+        subscribers.publish(ports, self.deliveries)
 
 
 class LeaseLostError(DumontError):
@@ -71,7 +86,7 @@ class Invocation:
     def apply(self, change: Callable[[Transaction, Operation, Machine | None], Operation]) -> Operation:
         """Change the operation, and what else `change` writes, if the lease is ours. Raises `LeaseLostError`."""
 
-        def work(tx: Transaction) -> tuple[Operation, list[Alert]]:
+        def work(tx: Transaction) -> tuple[Operation, News]:
             op = self._mine(tx)
             machine = tx.get(Machine, op.machine)
             changed = self._held(change(tx, op, machine), self.now())
@@ -79,7 +94,7 @@ class Invocation:
             return changed, self._to_tell(tx, op, changed)
 
         changed, to_tell = self.ports.store.transact(work)
-        alerts.publish(self.ports, to_tell)
+        to_tell.publish(self.ports)
         return changed
 
     def record(
@@ -93,7 +108,7 @@ class Invocation:
         all the same (else it would bill unseen until the reaper comes), and only then `LeaseLostError` is raised.
         """
 
-        def work(tx: Transaction) -> tuple[bool, list[Alert]]:
+        def work(tx: Transaction) -> tuple[bool, News]:
             now = self.now()
             op = tx.get(Operation, self.operation_id)
             mine = op is not None and op.open and op.lease_owner == self.owner
@@ -110,13 +125,13 @@ class Invocation:
                 if op is not None:
                     steps += steps_between(before, after, op, now)
             if not mine or op is None:
-                return False, []
+                return False, News()
             changed = self._held(change(replace(op, steps=op.steps + tuple(steps))), now)
             tx.put(changed)
             return True, self._to_tell(tx, op, changed)
 
         mine, to_tell = self.ports.store.transact(work)
-        alerts.publish(self.ports, to_tell)
+        to_tell.publish(self.ports)
         if not mine:
             raise LeaseLostError(self.operation_id)
 
@@ -136,12 +151,14 @@ class Invocation:
 
         return self.ports.store.transact(work)
 
-    def _to_tell(self, tx: Transaction, before: Operation, after: Operation) -> list[Alert]:
-        """What people are to be told of a change, written down with it: whoever tells it reads the records then."""
+    def _to_tell(self, tx: Transaction, before: Operation, after: Operation) -> News:
+        """What people and programs are to be told of a change, written down with it: whoever tells people reads the
+        records then."""
         to_tell = of_operation(before, after, self.now()) if self.ports.alerts else []
         for alert in to_tell:
             tx.put(alert)
-        return to_tell
+        happened = happenings.of_operation(before, after, self.now()) if self.ports.subscriptions else []
+        return News(alerts=tuple(to_tell), deliveries=tuple(subscribers.write(self.ports, tx, happened)))
 
     def _mine(self, tx: Transaction) -> Operation:
         op = tx.get(Operation, self.operation_id)

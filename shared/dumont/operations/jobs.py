@@ -14,13 +14,15 @@ from msgspec.structs import replace
 from dumont import queries
 from dumont.domain import jobs as domain
 from dumont.domain.errors import BlobError, Conflict, InvalidInput, Unknown
+from dumont.domain.happenings import of_job
 from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.hibernation import BY_BUDGET
 from dumont.domain.jobs import Ending, Job, JobLog, JobState
 from dumont.domain.names import check_machine_name, shard_of
 from dumont.domain.records import Machine, MachineSpec, Operation, OperationKind, Problem
 from dumont.domain.snapshots import Snapshot, by_preference
-from dumont.operations import destroy, finish, job_facts, provision
+from dumont.domain.subscriptions import Delivery
+from dumont.operations import destroy, finish, job_facts, provision, subscribers
 from dumont.operations.job_facts import BY, stop
 from dumont.operations.runner import publish
 from dumont.ports import Ports, Transaction
@@ -168,10 +170,14 @@ def step(ports: Ports, job_id: str) -> domain.JobAction | None:
     known = job_facts.facts(ports, job)
     operation_id = ports.ids.new("op")
 
-    def work(tx: Transaction) -> tuple[domain.JobAction, Operation | None]:
-        fresh = tx.get(Job, job_id)
-        if fresh is None or fresh.ended:
-            return domain.Rest(0.0), None
+    def work(tx: Transaction) -> tuple[domain.JobAction, Operation | None, list[Delivery]]:
+        before = tx.get(Job, job_id)
+        if before is None or before.ended:
+            return domain.Rest(0.0), None, []
+        action, op = move(tx, before)
+        return action, op, subscribers.write(ports, tx, of_job(before, tx.get(Job, job_id), ports.clock.now()))
+
+    def move(tx: Transaction, fresh: Job) -> tuple[domain.JobAction, Operation | None]:
         now = ports.clock.now()
         machine = tx.get(Machine, fresh.machine)
         mine = machine if machine is not None and machine.job_id == job_id else None
@@ -206,7 +212,8 @@ def step(ports: Ports, job_id: str) -> domain.JobAction | None:
                 )
         return action, None
 
-    action, op = ports.store.transact(work)
+    action, op, deliveries = ports.store.transact(work)
+    subscribers.publish(ports, deliveries)
     if op is not None:
         publish(ports, op)
     if isinstance(action, domain.LetGo):

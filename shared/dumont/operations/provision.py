@@ -99,6 +99,7 @@ def request(
             )
         if before is not None:
             check_transition(before.state, MachineState.REQUESTED)
+            tx.delete(Machine, name)  # a new life: what a later version of us knows of the last one is not its
         machine = Machine(
             id=name,
             spec=spec,

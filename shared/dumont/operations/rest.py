@@ -29,6 +29,7 @@ from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.jobs import Job
 from dumont.domain.records import Instance, Machine, Operation, Record
 from dumont.domain.rest import PAUSE_SECONDS_MAX, RestPhase, SweepRest, Work, may_rest
+from dumont.domain.subscriptions import Delivery
 from dumont.optional_ports import SweepSchedule
 from dumont.ports import Ports, Transaction
 
@@ -38,7 +39,7 @@ SWEEPS = "sweeps"
 
 
 def look(ports: Ports) -> Work:
-    """What a sweep could have to do, up to the first thing found: one to ten reads, of one record each."""
+    """What a sweep could have to do, up to the first thing found: one to eleven reads, of one record each."""
     store = ports.store
     if store.find(Machine, queries.any_machine_open()):
         return Work(machines_open=1)
@@ -49,6 +50,8 @@ def look(ports: Ports) -> Work:
     with_deadlines: tuple[type[Record], ...] = (Machine, Operation, Heartbeat, Job)
     if ports.alerts:
         with_deadlines += (Alert, Chat)
+    if ports.subscriptions:
+        with_deadlines += (Delivery,)
     return Work(deadlines=sum(bool(store.find(kind, queries.any_deadline())) for kind in with_deadlines))
 
 

@@ -13,7 +13,18 @@ from dumont.domain.errors import ScheduleError, StoreError
 from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.jobs import Job
 from dumont.domain.records import Machine, Operation, Schedule
-from dumont.operations import alerts, budget_settings, budgets, failover, jobs, object_costs, policies, sleeping, spares
+from dumont.operations import (
+    alerts,
+    budget_settings,
+    budgets,
+    failover,
+    jobs,
+    object_costs,
+    policies,
+    sleeping,
+    spares,
+    subscribers,
+)
 from dumont.operations.reap import reap
 from dumont.operations.reconcile import reconcile
 from dumont.operations.rest import rest
@@ -169,6 +180,7 @@ def _slow_look(ports: Ports) -> int:
     budget_settings.watch_credit(ports)
     object_costs.enter_yesterday(ports)
     alerts.look(ports)
+    subscribers.look(ports)
     now = ports.clock.now()
     if _is_due(ports, RECONCILER, RECONCILE_EVERY_SECONDS, now):
         reconcile(ports, from_time=now - RECONCILE_BACK_SECONDS, to_time=now, enter=True)

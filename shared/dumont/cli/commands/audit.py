@@ -30,7 +30,7 @@ def audit(cli: Cli, who: str | None, limit: int) -> None:
             moment(entry.get("at")),
             f"{text_of(entry.get('name'))} ({text_of(entry.get('who'))})",
             text_of(entry.get("address")),
-            text_of(entry.get("what")),
+            text_of(entry.get("what")) + (f" × {entry['count']}" if "count" in entry else ""),
             text_of(entry.get("about")),
             f"{entry.get('status')} {entry.get('code', '')}".strip(),
             text_of(entry.get("made")),

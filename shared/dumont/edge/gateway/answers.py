@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 from flask import Request, Response
 
-from dumont.edge import wiring
+from dumont.edge import limits, wiring
 from dumont.edge.gateway.forward import GatewayFault
+from dumont.edge.limits import TooManyRequests
 from dumont.edge.problems import MEDIA_TYPE, document_of
 from dumont.operations.gateway import NotServing
 
@@ -56,6 +57,8 @@ def told(error: Exception, request_id: str) -> Told:
         document = msgspec.to_builtins(document_of(error))
         if document["status"] == 503:
             headers["Retry-After"] = "5"
+    if isinstance(error, TooManyRequests):
+        headers |= limits.fields(error.verdict)
     if document["status"] == 401:
         # A browser asks its user for it: any name, and the token as password.
         headers["WWW-Authenticate"] = 'Basic realm="dumont gateway", charset="UTF-8"'

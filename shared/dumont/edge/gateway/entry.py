@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from flask import Request, Response
 
-from dumont.edge import logs, wiring
+from dumont.edge import doors, logs, wiring
 from dumont.edge.gateway import answers
 from dumont.edge.gateway.answers import Told
 
@@ -29,7 +29,8 @@ def entry(request: Request, serve: Serve, problem: Callable[[Told], Response]) -
         logs.set_up(wiring.settings().log_level)
         response = answers.preflight(request) or serve(request)
         log.info("passed", extra={"method": request.method, "path": request.path[:200], "status": response.status_code})
-    except Exception as error:  # noqa: BLE001 - the edge: logged and told below, whatever it is
+    except Exception as failure:  # noqa: BLE001 - the edge: logged and told below, whatever it is
+        error = doors.count_wrong_key(failure, request, may_write=True)
         told = answers.told(error, request_id)
         answers.log_it(request, error, told.status)
         response = problem(told)

@@ -62,6 +62,8 @@ class Passage:
     body: Body
     prefix: str
     wait_seconds: float
+    request_id: str = ""
+    woken: gateway.Woken = gateway.unheard
 
 
 @functools.cache
@@ -82,7 +84,7 @@ def forward(ports: Ports, passage: Passage) -> Response:
     sent_again = False
     stale = 0
     while True:
-        machine = _serving(ports, passage.machine, ends)
+        machine = _serving(ports, passage, ends)
         try:
             return _send(machine, passage)
         except StaleRoute as error:
@@ -101,15 +103,16 @@ def forward(ports: Ports, passage: Passage) -> Response:
             sent_again = True  # a connection at rest that its server closed just then, or a host that moved
 
 
-def _serving(ports: Ports, name: str, ends: float) -> Machine:
+def _serving(ports: Ports, passage: Passage, ends: float) -> Machine:
+    name, request_id, woken = passage.machine, passage.request_id, passage.woken
     try:
-        return gateway.serving(ports, name, wait_seconds=0.0)
+        return gateway.serving(ports, name, wait_seconds=0.0, request_id=request_id, woken=woken)
     except NotServing as error:
         left_seconds = ends - ports.clock.now()
         if error.code != "not_serving_yet" or left_seconds <= 0 or not _waiting().acquire(blocking=False):
             raise
     try:
-        return gateway.serving(ports, name, wait_seconds=left_seconds)
+        return gateway.serving(ports, name, wait_seconds=left_seconds, request_id=request_id, woken=woken)
     finally:
         _waiting().release()
 

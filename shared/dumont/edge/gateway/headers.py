@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
+from dumont.edge import keys
 from dumont.edge.gateway import tokens
 
 Headers = list[tuple[str, str]]
@@ -22,7 +23,6 @@ WAIT = "x-dumont-wait"
 TOKEN = "x-dumont-token"  # noqa: S105 - a header's name
 _OURS = frozenset({WAIT, TOKEN, "x-serverless-authorization", "forwarded", "expect", "host", "content-length"})
 _FORWARDED = frozenset({"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-prefix"})
-_SECRET_PREFIXES = (tokens.PREFIX, "dmt_")
 
 
 def credential_in(name: str, value: str) -> str | None:
@@ -32,7 +32,7 @@ def credential_in(name: str, value: str) -> str | None:
         case "x-dumont-token":
             return value
         case "x-api-key":
-            return value if value.startswith(_SECRET_PREFIXES) else None
+            return value if _is_ours(value) else None
         case "authorization":
             scheme, _, rest = value.partition(" ")
             secret = rest.strip()
@@ -40,8 +40,13 @@ def credential_in(name: str, value: str) -> str | None:
                 secret = _password(secret)
             elif scheme.lower() != "bearer":
                 return None
-            return secret if secret.startswith(_SECRET_PREFIXES) else None
+            return secret if _is_ours(secret) else None
     return None
+
+
+def _is_ours(secret: str) -> bool:
+    """A machine's own program may take keys and JWTs of its own: those pass, and ours do not."""
+    return secret.startswith(tokens.PREFIX) or keys.is_ours(secret)
 
 
 def _password(basic: str) -> str:

@@ -11,7 +11,7 @@ from dumont.adapters.shapes import ready
 from dumont.domain.errors import DumontError, MethodNotAllowed
 from dumont.domain.records import Machine, Role
 from dumont.edge import wiring
-from dumont.edge.gateway import access, answers, models
+from dumont.edge.gateway import access, answers, guard, models
 from dumont.edge.gateway import headers as header_rules
 from dumont.edge.gateway.access import Caller
 from dumont.edge.gateway.answers import Told
@@ -77,10 +77,10 @@ def _serve(request: Request) -> Response:
         path = path.removeprefix(FUNCTION).strip("/")
     reads = path == "models" or path.startswith("models/")
     secret = header_rules.credential(request.headers.items()) or _bearer(request)
-    caller = access.caller_of(ports, secret, needed=Role.VIEWER if reads else Role.OPERATOR)
+    caller, told = guard.admit(ports, secret, Role.VIEWER if reads else Role.OPERATOR)
     if reads:
         _check_method(request, "GET")
-        return _models(ports, caller, path)
+        return guard.with_fields(_models(ports, caller, path), told)
     if path not in POSTED:
         detail = f"nothing is served at /v1/{path[:100]}; there are {', '.join(sorted(POSTED))} and models"
         return error_response(404, detail, "not_found")
@@ -95,8 +95,10 @@ def _serve(request: Request) -> Response:
         query=query,
     )
     wait = wait_seconds(request, WAIT_SECONDS)
+    woken = guard.wakes(request, ports, caller, f"/{FUNCTION}/{path}")
     body = Body.of(request, data)
-    return forward(ports, passage(request, target, body=body, wait=wait, keep_authorization=False))
+    passed = passage(request, target, body=body, wait=wait, keep_authorization=False, woken=woken)
+    return guard.with_fields(forward(ports, passed), told)
 
 
 def _bearer(request: Request) -> str | None:

@@ -8,10 +8,12 @@ import msgspec
 from flask import Request, Response
 from msgspec import Meta
 
-from dumont.domain.errors import MethodNotAllowed
-from dumont.edge import http, wiring
-from dumont.edge.gateway import access, answers, tokens
+from dumont.domain.errors import MethodNotAllowed, UserError
+from dumont.domain.records import Role
+from dumont.edge import http, logs, wiring
+from dumont.edge.gateway import access, answers, guard, tokens
 from dumont.edge.gateway import headers as header_rules
+from dumont.edge.gateway.access import Caller
 from dumont.edge.gateway.body import Body, read_whole
 from dumont.edge.gateway.entry import entry
 from dumont.edge.gateway.forward import Passage, forward
@@ -39,24 +41,26 @@ def serve(request: Request) -> Response:
 
 def _serve(request: Request) -> Response:
     ports = wiring.ports()
-    caller = access.caller_of(ports, header_rules.credential(request.headers.items()))
+    caller, told = guard.admit(ports, header_rules.credential(request.headers.items()), Role.OPERATOR)
     _, path, _ = below(request, FUNCTION)
     match path.split("/"):
         case ["", machine, "token"]:
             access.check(caller, machine)
-            return _token(ports, request, machine, may=caller.machine is None)
+            return guard.with_fields(_token_noted(ports, request, caller, machine), told)
     target = target_of(request)
     access.check(caller, target.machine)
     if not target.slashed and request.method in ("GET", "HEAD"):
         where = f"{target.prefix}/" + (f"?{target.query}" if target.query else "")
         return Response(status=308, headers={"Location": where})
-    return forward(
-        ports,
-        passage(request, target, body=Body(request), wait=wait_seconds(request, WAIT_SECONDS), keep_authorization=True),
-    )
+    wait = wait_seconds(request, WAIT_SECONDS)
+    woken = guard.wakes(request, ports, caller, f"/{FUNCTION}/{target.machine}/{target.port}")
+    passed = passage(request, target, body=Body(request), wait=wait, keep_authorization=True, woken=woken)
+    return guard.with_fields(forward(ports, passed), told)
 
 
-def passage(request: Request, target: Target, *, body: Body, wait: float, keep_authorization: bool) -> Passage:
+def passage(
+    request: Request, target: Target, *, body: Body, wait: float, keep_authorization: bool, woken: operations.Woken
+) -> Passage:
     """The request as it is passed on."""
     return Passage(
         machine=target.machine,
@@ -67,6 +71,8 @@ def passage(request: Request, target: Target, *, body: Body, wait: float, keep_a
         body=body,
         prefix=target.prefix,
         wait_seconds=wait,
+        request_id=logs.request_id.get(),
+        woken=woken,
     )
 
 
@@ -84,12 +90,24 @@ def _headers(request: Request, target: Target, body: Body, *, keep_authorization
     )
 
 
-def _token(ports: Ports, request: Request, name: str, *, may: bool) -> Response:
-    """A new token, for who has an API key: a token begets none."""
-    if not may:
+def _token_noted(ports: Ports, request: Request, caller: Caller, name: str) -> Response:
+    """A new token, for who has an API key: a token begets none. It is a change, counted and written down as others."""
+    if caller.machine is not None:
         raise access.refused()
     if request.method != "POST":
         raise MethodNotAllowed(f"{request.method} is not answered here", hint="use POST")
+    guard.count_change(ports, caller)
+    what = f"POST /{FUNCTION}/{name}/token"
+    try:
+        response = _token(ports, request, name)
+    except UserError as error:
+        guard.note(request, ports, caller, what, status=error.status, code=error.code)
+        raise
+    guard.note(request, ports, caller, what, about=name, status=response.status_code)
+    return response
+
+
+def _token(ports: Ports, request: Request, name: str) -> Response:
     data = read_whole(request, most_bytes=http.BODY_BYTES_MAX)
     wish = http.decode(data, TokenRequest) if data.strip() else TokenRequest()
     machine = operations.rotate(ports, name) if wish.rotate else operations.find(ports, name)

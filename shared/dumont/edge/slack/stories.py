@@ -8,6 +8,7 @@ from dumont.domain import costs
 from dumont.domain.alerts import Alert, AlertKind
 from dumont.domain.chats import REPLY_SECONDS, Chat
 from dumont.domain.errors import Unknown
+from dumont.domain.happenings import reason_of
 from dumont.domain.messages import Message
 from dumont.domain.moving import is_fenced
 from dumont.domain.records import Instance, Machine, MachineState, Operation, OperationKind, OperationState, Step
@@ -21,7 +22,6 @@ from dumont.operations.look import MachineSeen, OperationSeen
 from dumont.ports import Ports
 
 STEPS_MOST = 18
-_OUTBID = ("outbid",)
 
 
 def compose(ports: Ports, alert: Alert) -> Message | None:
@@ -86,12 +86,10 @@ def _runs(machine: Machine | None, op: Operation) -> bool:
 
 
 def _why_moved(op: Operation) -> str:
-    if op.forced:
+    why = reason_of(op)
+    if why == "asked":
         return f"🔁 {escaped(op.requested_by)} wants it:"
-    last = op.evidence[-1] if op.evidence else None
-    if op.path in _OUTBID or op.requested_by in _OUTBID or (last is not None and last.provider == "stopped"):
-        return "💸 Bid lost:"
-    return "🚨 Host lost:"
+    return "💸 Bid lost:" if why == "bid_lost" else "🚨 Host lost:"
 
 
 def _where(instances: Sequence[Instance], instance_id: str | None) -> str:
@@ -264,10 +262,22 @@ def _digest(ports: Ports, alert: Alert) -> Message | None:
     return _message(text, money.digest(found, saved, machines, ports.clock.now()))
 
 
+def _webhook(ports: Ports, alert: Alert) -> Message:
+    del ports
+    which, gone = alert.words.get("subscription", ""), alert.words.get("why") == "gone"
+    why = "its receiver answers that it is gone" if gone else "nothing has reached it for days"
+    head = f"🔕 The webhook {code(which)} is disabled: {why}"
+    small = (
+        f"{code(f'dumont webhook deliveries {which} --state dead')} · {code(f'dumont webhook set {which} --enable')}"
+    )
+    return _message(head, [b.section(head), b.context(small)])
+
+
 _KINDS: dict[AlertKind, Callable[[Ports, Alert], Message | None]] = {
     AlertKind.OPERATION: _operation,
     AlertKind.REPLY: _reply,
     AlertKind.BUDGET: _budget,
     AlertKind.OVERDUE: _overdue,
     AlertKind.DIGEST: _digest,
+    AlertKind.WEBHOOK: _webhook,
 }
