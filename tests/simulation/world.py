@@ -84,8 +84,11 @@ class Outages:
 
     def away(self, what: str, now: float) -> bool:
         """Whether it is away now."""
-        spans = self._spans.get(what)  # asked at each port call: most is never away
-        return spans is not None and any(start <= now < end for start, end in spans)
+        return any(start <= now < end for start, end in self._spans.get(what, ()))
+
+    def of(self, what: str) -> list[tuple[float, float]]:
+        """From when to when something is away: a list that grows as stretches are added."""
+        return self._spans.setdefault(what, [])
 
     def seconds(self, start: float, end: float) -> float:
         """How long anything was away in a stretch of time."""
@@ -157,7 +160,7 @@ class SimStore:
     """The memory store, which yields at each call, and now and then does not answer."""
 
     def __init__(self, hub: Hub, weather: Weather, outages: Outages, committed: Callable[[], None]) -> None:
-        self._hub, self._weather, self._outages = hub, weather, outages
+        self._hub, self._weather, self._outages = hub, weather, outages.of("store")
         self._random = hub.rng.random
         self._in_task = _Noticed(self._pause, committed)
         self.quiet = MemoryStore()
@@ -167,8 +170,11 @@ class SimStore:
         )
 
     def _pause(self, call: str) -> None:
-        self._hub.pause(_STORE_CALLS[call])
-        if self._outages.away("store", self._hub.now) or self._random() < self._weather.store_away:
+        hub = self._hub
+        hub.pause(_STORE_CALLS[call])
+        if (
+            self._outages and any(start <= hub.now < end for start, end in self._outages)
+        ) or self._random() < self._weather.store_away:
             raise self._failed("the store does not answer")
 
     def get(self, kind: Any, record_id: str) -> Any:
