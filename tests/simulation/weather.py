@@ -50,6 +50,10 @@ class Outages:
         spans = self._spans.get(what)  # asked at each port call: most is never away
         return spans is not None and any(start <= now < end for start, end in spans)
 
+    def of(self, what: str) -> list[tuple[float, float]]:
+        """From when to when something is away: a list that grows as stretches are added."""
+        return self._spans.setdefault(what, [])
+
     def seconds(self, start: float, end: float) -> float:
         """How long anything was away in a stretch of time."""
         spans = [span for spans in self._spans.values() for span in spans]
