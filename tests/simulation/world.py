@@ -30,9 +30,12 @@ from tests.simulation.agents import SECRET, SimAgents
 from tests.simulation.broken import Broken
 from tests.simulation.engine import SimBlobs, SimEngines
 from tests.simulation.hub import Hub
+from tests.simulation.leases import taken_from_its_holder
 from tests.simulation.shell import OUR_KEY as OUR_KEY
 from tests.simulation.shell import SimShell
 from tests.simulation.use import Use
+from tests.simulation.weather import Outages as Outages
+from tests.simulation.weather import Weather as Weather
 from tests.simulation.wire import MARKET_URL, MarketClient
 
 KEY = "k" * 64
@@ -40,60 +43,6 @@ UNWATCHED = frozenset({"heartbeats", "schedules", "prices"})
 """Collections that no invariant looks at."""
 DEPLOYMENT = "sim"
 _STORE_CALLS = {call: f"store.{call}" for call in ("get", "find", "commit")}
-
-
-@dataclass
-class Weather:
-    """How bad the world is: probabilities of one case each."""
-
-    message_lost: float = 0.0
-    message_twice: float = 0.0
-    message_late: float = 0.0
-    dies: float = 0.0
-    """Of an invocation: it ends at one of its first port calls."""
-    answer_lost: float = 0.0
-    request_lost: float = 0.0
-    server_error: float = 0.0
-    too_frequent: float = 0.0
-    list_lags: float = 0.0
-    list_garbage: float = 0.0
-    commit_unknown: float = 0.0
-    store_away: float = 0.0
-    object_lost: float = 0.0
-    """Of an object that a host sends: the store has taken it, and it is not there."""
-    object_late: float = 0.0
-    """It is there, and listings do not show it for a while."""
-    object_damaged: float = 0.0
-    agent_dies: float = 0.0
-    """At each heartbeat, of the agent's process alone."""
-
-
-class Outages:
-    """Stretches of time in which something is away."""
-
-    def __init__(self) -> None:
-        self._spans: dict[str, list[tuple[float, float]]] = {}
-
-    def add(self, what: str, start: float, seconds: float) -> None:
-        """Let it be away from `start` on."""
-        self._spans.setdefault(what, []).append((start, start + seconds))
-
-    def all(self) -> list[tuple[str, float, float]]:
-        """Each stretch: what is away, from when on, for how many seconds."""
-        return [(what, start, end - start) for what, spans in self._spans.items() for start, end in spans]
-
-    def away(self, what: str, now: float) -> bool:
-        """Whether it is away now."""
-        return any(start <= now < end for start, end in self._spans.get(what, ()))
-
-    def of(self, what: str) -> list[tuple[float, float]]:
-        """From when to when something is away: a list that grows as stretches are added."""
-        return self._spans.setdefault(what, [])
-
-    def seconds(self, start: float, end: float) -> float:
-        """How long anything was away in a stretch of time."""
-        spans = [span for spans in self._spans.values() for span in spans]
-        return sum(max(0.0, min(end, e) - max(start, s)) for s, e in spans)
 
 
 class SimClock:
@@ -135,13 +84,22 @@ class _Noticed(MemoryStore):
         self.committed = committed
         self.told: Callable[[str, Any, Any], None] | None = None
         self.rewrite: Callable[[Key, str | None], str | None] | None = None
+        self.judge: Callable[[Any, Any], None] = lambda _before, _after: None
+        """Given each operation that is written, as it was and as it is."""
 
     def _commit(self, versions: dict[Key, int], writes: dict[Key, Any]) -> bool:
         if self.rewrite is not None and self._current(versions):
             writes = {key: self.rewrite(key, text) for key, text in writes.items()}
-        before = {key: self._collections.get(key[0], {}).get(key[1]) for key in writes} if self.told else {}
+        before = {
+            key: self._collections.get(key[0], {}).get(key[1])
+            for key in writes
+            if self.told or key[0] == Operation.collection
+        }
         if not super()._commit(versions, writes):
             return False
+        for key, record in before.items():
+            if key[0] == Operation.collection:
+                self.judge(record, writes[key])
         if self.told is not None:
             for key, record in before.items():
                 self.told(key[0], record, writes[key])
@@ -186,6 +144,10 @@ class SimStore:
     def on_commit(self, told: Callable[[str, Any, Any], None]) -> None:
         """Tell of each record that is written: its collection, what it was, and what it is now."""
         self._in_task.told = told
+
+    def on_operation(self, judge: Callable[[Any, Any], None]) -> None:
+        """Have each operation that is written judged, as it was and as it is."""
+        self._in_task.judge = judge
 
     def as_documents(self, rewrite: Callable[[Key, str | None], str | None]) -> None:
         """Keep records as JSON, each as `rewrite` makes it of what is to be committed; None: it is deleted."""
@@ -287,6 +249,7 @@ class World:
         self.market = Market(seed=self.seed, opened_at=self.hub.now, durations=self.durations)
         self.api = Api(self.market, [KEY])
         self.store = SimStore(self.hub, self.weather, self.outages, self._change)
+        self.store.on_operation(self._judge_lease)
         clock = SimClock(self.hub)
         vast = Vast(KEY, MARKET_URL, clock=clock, client=MarketClient(self))
         shell = SimShell(self)
@@ -310,6 +273,11 @@ class World:
 
     def _change(self) -> None:
         self.changed = True
+
+    def _judge_lease(self, before: Any, after: Any) -> None:
+        broken = taken_from_its_holder(before, after, self.hub.task, self.hub.now)
+        if broken is not None:
+            self.defects.append(broken)
 
     def start_schedule(self) -> None:
         """Cloud Scheduler: a sweep is started each minute, and may die like any invocation."""

@@ -182,8 +182,8 @@ def _bring_back(op: Operation, machine: Machine, instances: Sequence[Instance], 
         return _resume(op, machine.spec, lost, instances, now)
     anew = strategy in (WARM, COLD)
     aside = lost if lost is not None and lost.state is not InstanceState.LOST else None
-    # One that could not be stopped is tried again when it is due, and is no reason for the others to wait. Where there
-    # may be no others it is stopped, too: only then is it started again, and nobody looks at it meanwhile.
+    # One that could not be stopped is tried again when it is due, and is no reason for the others to wait. Where none
+    # may be built anew it is stopped, too: only then is it started again, and nobody looks at it meanwhile.
     if aside is not None and aside.state in (InstanceState.CREATED, InstanceState.BOOTED):
         if now >= aside.next_check_at or aside.problem is None:
             return Stop(aside.id)
