@@ -92,6 +92,7 @@ def _live(world: World, rng: random.Random, *, jobs: bool, era: int, mask: Mask)
         users.impatient(world, mask)
     if era >= 3:
         users.thrifty(world, mask)
+        users.scarce(world, mask)
     if jobs and mask.has("jobs"):
         run_jobs(world, users.NAMES)
     world.hub.run(start + min(BUSY_SECONDS, mask.busy_seconds))

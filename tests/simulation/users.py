@@ -159,6 +159,29 @@ def thrifty(world: World, mask: Mask) -> None:
         world.hub.at(moment + later_seconds, functools.partial(world.hub.spawn, f"{what} {name}", told))
 
 
+def scarce(world: World, mask: Mask) -> None:
+    """Where what was stopped starts slowly, two who have all that there is of a model between them: where a wake finds
+    its own host too slow, there is no other. Drawn apart."""
+    rng = random.Random(f"scarce/{world.seed}")
+    if world.durations is None or not mask.has("scarce"):
+        return
+    spec = MachineSpec(gpu="Tesla T4", race_width=1)
+
+    def attempt(work: Callable[[], object]) -> None:
+        with contextlib.suppress(UserError, StoreError):
+            work()
+
+    for name in ("fay", "gus"):
+        up = functools.partial(provision.request, world.ports, name, spec, requested_by="scarce")
+        sleep = functools.partial(hibernate.request, world.ports, name, tier="pause", requested_by="scarce")
+        rouse = functools.partial(wake.request, world.ports, name, requested_by="scarce")
+        moment = world.hub.now + rng.uniform(0.0, 200.0)
+        for what, work, seconds in (("up", up, 0.0), *(("sleep", sleep, 400.0), ("wake", rouse, 500.0)) * 3):
+            moment += rng.uniform(0.6, 1.0) * seconds
+            told = functools.partial(attempt, work)
+            world.hub.at(moment, functools.partial(world.hub.spawn, f"{what} {name}", told))
+
+
 def _spec(rng: random.Random) -> MachineSpec:
     return MachineSpec(
         gpu=rng.choice(["RTX 4090", "RTX 4090", "RTX 3090", "H100 SXM"]),
