@@ -16,7 +16,6 @@ from tests.benchmarks.bench_control_plane import Use
 from tests.report.measures import Measures, Moved, Served
 from tests.simulation.world import DEPLOYMENT
 
-AGENT = "agent died"
 PASSED_SECONDS = 2.0
 """Trouble that is over sooner is none: hosts hiccup, and nobody waits for that."""
 _STOPS = {misfortunes.EXITED: "stopped", misfortunes.OUTBID: "bid lost", misfortunes.TERM_OVER: "term over"}
@@ -28,7 +27,6 @@ class Trouble:
     happened. `lost_work_seconds`: how old the files are with which it serves again."""
 
     kind: str
-    lasted_seconds: float
     suspected_seconds: float | None = None
     fenced_seconds: float | None = None
     recovered_seconds: float | None = None
@@ -141,7 +139,7 @@ def _troubles_of(measures: Measures, stretch: Served, moves: list[Moved]) -> Ite
         over_at = end
         # A cut that is over may be suspected a moment later: its silence is what is looked at.
         of_it = [m for m in mine if start <= m.suspected_at <= end + 60.0]
-        trouble = Trouble(kind, min(end, until) - start)
+        trouble = Trouble(kind)
         if of_it:
             trouble.suspected_seconds = of_it[0].suspected_at - start
         fence = next((m.fenced_at for m in of_it if m.fenced_at is not None), None)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import random
 from dataclasses import dataclass, replace
 
-from dumont.domain.errors import StoreError, UserError
 from dumont.domain.records import Machine, MachineSpec, MachineState
 from dumont.local.market.api import Api
 from dumont.local.market.catalogue import CATALOGUES, Ask, catalogue
 from dumont.local.market.core import Market
 from dumont.local.market.faults import Fault
 from dumont.local.market.lifecycle import BOOTS
-from dumont.operations import destroy, hibernate, provision
+from dumont.operations import destroy, hibernate, provision, snapshot
 from dumont.operations.sweep import sweep_for
 from dumont.optional_ports import ScheduleState
 from dumont.ports import Query
@@ -41,7 +39,7 @@ WARM_UP_SECONDS = 1800.0
 FILES_EVERY_SECONDS = 1200.0
 FROM_ONE_CATALOGUE = 20
 """So many machines find room on one catalogue's listings; more need more listings."""
-SPEC = MachineSpec(run="python serve.py", snapshot_every_minutes=60.0, max_failovers_per_day=1000)
+SPEC = MachineSpec(min_vram_gib=12.0, run="python serve.py", snapshot_every_minutes=60.0, max_failovers_per_day=1000)
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class PausableSweeps:
     def start(self) -> None:
         """Begin, and go on for ever."""
         if not self._paused:
-            self._world.hub.spawn("sweep", self._sweep)
+            self._world.hub.spawn("sweep", self._sweep, ended=functools.partial(_ended, self._world))
         self._world.hub.after(60.0, self.start)
 
     def _sweep(self) -> None:
@@ -107,17 +105,21 @@ def _live(plan: Plan, world: World) -> Findings:
     names = [f"m{number}" for number in range(plan.machines)]
     for name in names:
         up = functools.partial(provision.request, world.ports, name, SPEC, requested_by="report")
-        world.hub.spawn(f"up {name}", functools.partial(_try, up))
+        _spawn(world, f"up {name}", up)
     world.hub.run(world.hub.now + WARM_UP_SECONDS)
     for name in names:
         if plan.rests:
             _rest(world, name, asleep=plan.rests == "asleep")
         else:
             _write(world, name)
-            _die(plan, world, name, random.Random(f"deaths/{plan.seed}/{name}"), first=True)
-    if plan.rests:
-        world.hub.run(world.hub.now + WARM_UP_SECONDS)
+            save = functools.partial(snapshot.request_snapshot, world.ports, name, requested_by="report")
+            _spawn(world, f"save {name}", save)  # an hour later they are due by policy: a life has a first one
+    world.hub.run(world.hub.now + WARM_UP_SECONDS)
+    if world.defects:
+        raise world.defects[0]
     _check(plan, world)
+    for name in names if plan.deaths_every_hours is not None else ():
+        _die(plan, world, name, random.Random(f"deaths/{plan.seed}/{name}"), first=True)
     measures.count_from_now()
     world.hub.run(world.hub.now + plan.hours * HOUR)
     if world.defects:
@@ -140,9 +142,17 @@ def _asks(plan: Plan) -> list[Ask]:
     return list(asks.values())
 
 
-def _try(work: functools.partial[object]) -> None:
-    with contextlib.suppress(UserError, StoreError):  # the user is told
-        work()
+def _spawn(world: World, name: str, request: functools.partial[object]) -> None:
+    def work() -> None:
+        request()
+
+    world.hub.spawn(name, work, ended=functools.partial(_ended, world))
+
+
+def _ended(world: World, error: Exception | None) -> None:
+    """In a calm world nothing may fail."""
+    if error is not None:
+        world.defects.append(error)
 
 
 def _rest(world: World, name: str, *, asleep: bool) -> None:
@@ -151,7 +161,7 @@ def _rest(world: World, name: str, *, asleep: bool) -> None:
     )
     if asleep:
         request = functools.partial(hibernate.request, world.ports, name, tier="hibernate", requested_by="report")
-    world.hub.spawn(f"rest {name}", functools.partial(_try, request))
+    _spawn(world, f"rest {name}", request)
 
 
 def _write(world: World, name: str) -> None:
