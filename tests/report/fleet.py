@@ -196,7 +196,7 @@ def plans(*, seed: int, hours: float, with_hundred: bool) -> list[Plan]:
         fleets.insert(0, Plan("100 machines", 100, min(hours, 6.0), seed))
     hurried = [
         Plan("hosts that die each hour", 8, max(2.0, hours / 3), seed + number, deaths_every_hours=1.0)
-        for number in range(3)
+        for number in range(2)
     ]
     still = [
         Plan("1 machine", 1, 2 * hours, seed),
