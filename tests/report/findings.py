@@ -48,6 +48,8 @@ class Findings:
     worlds: int = 0
     troubles: list[Trouble] = field(default_factory=list)
     false_failovers: int = 0
+    false_and_deaf: int = 0
+    """Those of them whose SSH server was dead: with our own functions away, both ways of asking were silent."""
     failovers: int = 0
     orphans: list[Orphan] = field(default_factory=list)
     rentals: int = 0
@@ -76,6 +78,7 @@ class Findings:
         self.worlds += other.worlds
         self.troubles += other.troubles
         self.false_failovers += other.false_failovers
+        self.false_and_deaf += other.false_and_deaf
         self.failovers += other.failovers
         self.orphans += other.orphans
         self.rentals += other.rentals
@@ -94,12 +97,15 @@ def found(measures: Measures) -> Findings:
     measures.settle()
     world, now = measures.world, measures.world.hub.now
     moves = [m for m in measures.moved.values() if not m.forced]
+    false = [move for move in moves if _is_false(measures, move)]
+    suspects = [measures.instance(move.label) for move in false]
     bill = world.market.bill(now)
     seconds = sum(max(0.0, (s.end or now) - max(s.start, measures.began)) for s in measures.served)
     return Findings(
         worlds=1,
         troubles=[t for stretch in measures.served for t in _troubles_of(measures, stretch, moves)],
-        false_failovers=sum(_is_false(measures, move) for move in moves),
+        false_failovers=len(false),
+        false_and_deaf=sum(suspect is not None and suspect.ssh_dead_from is not None for suspect in suspects),
         failovers=sum(move.fenced_at is not None for move in moves),
         orphans=list(_orphans(measures)),
         rentals=len(bill.instances),

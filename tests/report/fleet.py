@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from dumont.domain.records import Machine, MachineSpec, MachineState
@@ -82,16 +83,20 @@ class PausableSweeps:
         sweep_for(self._world.ports, seconds=SWEEPS_FOR_SECONDS, every_seconds=SWEEP_SECONDS)
 
 
-def live(plan: Plan) -> Findings:
-    """Rent the fleet, let it live, and say what was measured from when all of it served."""
+Begun = Callable[[World, Measures], None]
+
+
+def live(plan: Plan, begun: Begun = lambda _world, _measures: None) -> Findings:
+    """Rent the fleet, let it live, and say what was measured from when all of it served. `begun` is told of that
+    moment."""
     world = World(plan.seed, Weather(), durations=BOOTS["real"])
     try:
-        return _live(plan, world)
+        return _live(plan, world, begun)
     finally:
         world.hub.close()
 
 
-def _live(plan: Plan, world: World) -> Findings:
+def _live(plan: Plan, world: World, begun: Begun) -> Findings:
     world.market = Market(
         seed=plan.seed, opened_at=world.hub.now, durations=BOOTS["real"], credit_usd=1e6, asks=_asks(plan)
     )
@@ -121,6 +126,7 @@ def _live(plan: Plan, world: World) -> Findings:
     for name in names if plan.deaths_every_hours is not None else ():
         _die(plan, world, name, random.Random(f"deaths/{plan.seed}/{name}"), first=True)
     measures.count_from_now()
+    begun(world, measures)
     world.hub.run(world.hub.now + plan.hours * HOUR)
     if world.defects:
         raise world.defects[0]
@@ -142,7 +148,7 @@ def _asks(plan: Plan) -> list[Ask]:
     return list(asks.values())
 
 
-def _spawn(world: World, name: str, request: functools.partial[object]) -> None:
+def _spawn(world: World, name: str, request: Callable[[], object]) -> None:
     def work() -> None:
         request()
 
@@ -156,7 +162,7 @@ def _ended(world: World, error: Exception | None) -> None:
 
 
 def _rest(world: World, name: str, *, asleep: bool) -> None:
-    request: functools.partial[object] = functools.partial(
+    request: Callable[[], object] = functools.partial(
         destroy.request, world.ports, name, discard=True, snapshot_first=False, requested_by="report"
     )
     if asleep:

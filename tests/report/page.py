@@ -88,16 +88,16 @@ def _notice() -> str:
 
 
 def _tiles(report: Report) -> str:
-    calm, faults = report.calm, report.taken[FAULTS]
+    calm = report.calm
     fenced = [t.fenced_seconds for t in calm.troubles if t.fenced_seconds is not None]
     back = [t.recovered_seconds for t in calm.troubles if t.recovered_seconds is not None]
-    false = calm.false_failovers + faults.false_failovers
-    ten = next(month for month in report.months if month.machines == 1000)
+    false = calm.false_failovers
+    thousand = next(month for month in report.months if month.machines == 1000)
     shown = [
         (tables.middle(fenced), "from death to fence, median, calm", ""),
         (tables.middle(back), "from death to serving again, median, calm", ""),
-        (str(false), "false failovers, all runs", "bad" if false else "good"),
-        (f"${ten.total_usd / ten.machines:.2f}", "control plane a machine a month, of 1,000", ""),
+        (f"{false} of {calm.failovers}", "failovers were false, calm", "bad" if false else "good"),
+        (f"${thousand.total_usd / thousand.machines:.2f}", "control plane a machine a month, of 1,000", ""),
     ]
     tiles = "".join(
         f'<div class="tile"><b class="{css}">{escape(value)}</b><span>{escape(what)}</span></div>'
@@ -126,9 +126,7 @@ def _deaths(calm: Findings, faults: Findings) -> str:
         title = f"From the death of a host {word}"
         parts.append(f"<h3>{title}</h3>")
         parts.append(
-            plots.shares(
-                _pair(calm, faults, name), title=title, axis=f"seconds from the death {word}, logarithmic"
-            )
+            plots.shares(_pair(calm, faults, name), title=title, axis=f"time from the death {word}, logarithmic")
             or "<p>None.</p>"
         )
     rows = {
@@ -155,7 +153,7 @@ def _kinds(calm: Findings) -> str:
         values = [_values(mine, f"{name}_seconds") for name in ("suspected", "fenced", "recovered")]
         if any(values):
             rows[f"{kind} ({len(mine.troubles)})"] = [tables.span(v) for v in values]
-    axis = "seconds from the death, logarithmic; bars from the 10th to the 90th percentile, a line at the median"
+    axis = "time from the death, logarithmic; bars from the 10th to the 90th percentile, a line at the median"
     return plots.spans(rows, names, title="Detection and recovery by kind of fault", axis=axis) + tables.outcomes(calm)
 
 
@@ -163,13 +161,15 @@ def _lost(calm: Findings, faults: Findings) -> str:
     title = "How old the files are with which a machine serves again"
     pair = _pair(calm, faults, "lost_work_seconds")
     some = {name: [value for value in values if value > 0.0] for name, values in pair.items()}
-    plot = plots.shares(some, title=title, axis="seconds of work lost, of those that lost any; logarithmic")
+    plot = plots.shares(some, title=title, axis="age of what was restored, of those that lost any work; logarithmic")
     kept_all = {name: sum(value == 0.0 for value in values) for name, values in pair.items()}
     words = "; ".join(f"{name}: {kept_all[name]:,} of {len(values):,} lost nothing" for name, values in pair.items())
     remark = (
-        f"<p>{escape(words)}: their own disk was there again.</p><small>At most: from the snapshot that was restored to "
-        "the death, whether or not anything was written meanwhile. In calm weather a snapshot is due each hour; in "
-        "histories every 5 or 20 minutes, by hand, or never.</small>"
+        f"<p>{escape(words)}: their own disk was there again.</p>"
+        "<small>At most: from the snapshot that was restored to the death, whether or not anything was written "
+        "meanwhile. In calm weather a snapshot is due each hour, counted anew from when a new host serves: where hosts "
+        "die each hour, what is restored is now and then older than that. In histories it is due every 5 or 20 "
+        "minutes, by hand, or never.</small>"
     )
     return plot + tables.percentiles("seconds of lost work", dict(pair)) + remark
 
@@ -177,7 +177,7 @@ def _lost(calm: Findings, faults: Findings) -> str:
 def _orphans(calm: Findings, faults: Findings) -> str:
     seconds = {"calm weather": [o.seconds for o in calm.orphans], FAULTS: [o.seconds for o in faults.orphans]}
     title = "How long rentals outlive their use"
-    axis = "seconds from the moment that nobody wants a rental until it is gone, logarithmic"
+    axis = "time from the moment that nobody wants a rental until it is gone, logarithmic"
     return plots.shares(seconds, title=title, axis=axis) + tables.orphans({"calm weather": calm, FAULTS: faults})
 
 
@@ -188,8 +188,8 @@ def _bill(report: Report) -> str:
     axis = f"USD a machine a month, list prices of {prices.AS_OF}"
     sources = ", ".join(f'<a class="soft" href="{escape(s)}">{escape(s.split("/")[3])}</a>' for s in prices.SOURCES)
     remark = (
-        f"<small>List prices of {prices.AS_OF}: {sources}. Counted in virtual time on a fleet of one machine and on one "
-        "of ten that run round the clock (heartbeats each 5 s, a snapshot an hour, ordinary deaths); 1,000 and 10,000 "
+        f"<small>List prices of {prices.AS_OF}: {sources}. Counted in virtual time on a fleet of one machine and on "
+        "one of ten that run round the clock (heartbeats each 5 s, a snapshot an hour, ordinary deaths); 1,000 and 10,000 "
         "are reckoned from these, linear in the number of machines. Storage, network and logs are not in it. A "
         "request is taken to last as long as its port calls do, 30 ms each in the mean; one at a time on each "
         "instance.</small>"

@@ -52,7 +52,9 @@ class LogAxis:
                 f'<text class="soft" x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{duration(tick)}</text>'
             )
         middle = (self._left + self._right) / 2
-        parts.append(f'<text class="soft" x="{middle:.0f}" y="{bottom + 38}" text-anchor="middle">{escape(title)}</text>')
+        parts.append(
+            f'<text class="soft" x="{middle:.0f}" y="{bottom + 38}" text-anchor="middle">{escape(title)}</text>'
+        )
         return parts
 
 
@@ -75,7 +77,9 @@ def shares(series: Mapping[str, Sequence[float]], *, title: str, axis: str) -> s
         for place, value in enumerate(values, 1):
             points.append(f"H{scale.x(value):.1f}V{bottom - place / len(values) * (bottom - TOP):.1f}")
         points.append(f"H{WIDTH - RIGHT}")
-        told = f"{name}: half within {duration(percentile(values, 0.5))}, 95% within {duration(percentile(values, 0.95))}"
+        told = (
+            f"{name}: half within {duration(percentile(values, 0.5))}, 95% within {duration(percentile(values, 0.95))}"
+        )
         parts.append(f'<path class="curve {hue}" d="{"".join(points)}"><title>{escape(told)}</title></path>')
     names = {f"{name} ({len(values):,})": HUES[n % len(HUES)] for n, (name, values) in enumerate(series.items())}
     return _figure(title, bottom + 46, parts) + legend(names)
@@ -125,9 +129,7 @@ def stacked(rows: Mapping[str, Mapping[str, float]], *, title: str, axis: str) -
     for number in range(round(high / step) + 1):
         x = LEFT + number * step / high * (right - LEFT)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}"/>')
-        parts.append(
-            f'<text class="soft" x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">${number * step:g}</text>'
-        )
+        parts.append(f'<text class="soft" x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">${number * step:g}</text>')
     parts.append(
         f'<text class="soft" x="{(LEFT + right) / 2:.0f}" y="{bottom + 38}" text-anchor="middle">{escape(axis)}</text>'
     )

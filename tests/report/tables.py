@@ -60,7 +60,8 @@ def outcomes(findings: Findings) -> str:
     for kind in kinds:
         mine = [t for t in findings.troubles if t.kind == kind]
         counts = [
-            sum(getattr(t, f"{name}_seconds") is not None for t in mine) for name in ("suspected", "fenced", "recovered")
+            sum(getattr(t, f"{name}_seconds") is not None for t in mine)
+            for name in ("suspected", "fenced", "recovered")
         ]
         rows.append([kind, f"{len(mine):,}", *(f"{count:,}" for count in counts)])
     remark = (
@@ -82,9 +83,12 @@ def false_failovers(taken: Mapping[str, Findings]) -> str:
         # None seen in so many days: with 95% confidence fewer than three in as many ("rule of three").
         rate = f"{findings.false_failovers / days:.3f}" if findings.false_failovers else f"0 (below {3 / days:.2f})"
         rows.append([name, f"{days:,.2f}", f"{findings.failovers:,}", f"{findings.false_failovers:,}", rate])
+    deaf = sum(findings.false_and_deaf for findings in taken.values())
+    all_false = sum(findings.false_failovers for findings in taken.values())
+    why = f"Of the {all_false}, {deaf} were hosts whose SSH server had died. " if all_false else ""
     remark = (
         "<small>False: from suspicion to fence the host was there, ran its container and was within reach. Failovers "
-        "that a user asked for are left out. In brackets: with none seen, the rate that 95% confidence leaves "
+        f"that a user asked for are left out. {why}In brackets: with none seen, the rate that 95% confidence leaves "
         "(three in as many days).</small>"
     )
     return table(["", "machine-days", "failovers", "false", "false a machine-day"], rows) + remark
