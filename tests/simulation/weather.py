@@ -53,10 +53,6 @@ class Outages:
         """From when to when something is away: a list that grows as stretches are added."""
         return self._spans.setdefault(what, [])
 
-    def of(self, what: str) -> list[tuple[float, float]]:
-        """From when to when something is away: a list that grows as stretches are added."""
-        return self._spans.setdefault(what, [])
-
     def seconds(self, start: float, end: float) -> float:
         """How long anything was away in a stretch of time."""
         spans = [span for spans in self._spans.values() for span in spans]

@@ -141,6 +141,11 @@ class SimStore:
     def find(self, kind: Any, query: Any) -> Any:
         return self._in_task.find(kind, query)
 
+    @property
+    def told(self) -> Callable[[str, Any, Any], None] | None:
+        """Who is told of what is written."""
+        return self._in_task.told
+
     def on_commit(self, told: Callable[[str, Any, Any], None]) -> None:
         """Tell of each record that is written: its collection, what it was, and what it is now."""
         self._in_task.told = told
