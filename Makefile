@@ -13,7 +13,7 @@ DEMO := $(VENV)/.demo
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test schemathesis openapi lint types format build lock cloudbuild infra simulate mutation-check bench-control-plane bench-main bench-scale bench-snapshots bench-failover bench-sleep bench-wake clean distclean
+.PHONY: help checkov setup demo test schemathesis openapi lint types format build lock cloudbuild infra simulate report mutation-check bench-control-plane bench-main bench-scale bench-snapshots bench-failover bench-sleep bench-wake clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -69,8 +69,20 @@ openapi: $(DEV) ## docs/openapi.json from the functions
 schemathesis: $(DEV) ## ask the functions all that docs/openapi.json allows, and more; ARGS='--examples 200 --seed 1'
 	$(BIN)/python -m tests.end_to_end.api_fuzz $(ARGS)
 
+# In an environment of its own: it is larger than all else together.
+CHECKOV := build/checkov/bin/checkov
+$(CHECKOV):
+	$(PYTHON) -m venv build/checkov
+	build/checkov/bin/python -m pip --disable-pip-version-check --quiet install checkov==3.3.30
+
+checkov: $(CHECKOV) ## infra/ by checkov's rules
+	$(CHECKOV) --directory infra --framework terraform --compact --quiet
+
 simulate: $(DEV) ## random lives of machines, with faults; make simulate SEEDS=10000 runs more of them
 	$(BIN)/python -m tests.simulation $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+
+report: $(DEV) ## what the simulation measures, as a page: build/report/index.html; SEEDS=1000 ARGS='--hours 48 --hundred'
+	$(BIN)/python -m tests.report $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
 mutation-check: $(DEV) ## deliberate defects, each of which the simulation must find; ARGS='--new --write', ARGS='--only NAME'
 	$(BIN)/python -m tests.simulation.mutation $(ARGS)

@@ -1,8 +1,8 @@
 """Records as each version of Dumont wrote them: `tests/data/records/COLLECTION.VERSION.json`, a file for each schema
-version of each kind, with its shape and some documents.
+version of each kind, with its shape and some documents. Files of earlier versions stay for ever.
 
-`python -m tests.golden_records` notes new kinds, and fields that joined with a default. It refuses any other change: that
-needs the next `schema_version` and a migration (`dumont.domain.records.Record`). Files of earlier versions stay for ever.
+`python -m tests.golden_records` notes new kinds, and fields that joined with a default. It refuses any other change:
+that needs the next `schema_version` and a migration (`dumont.domain.record`).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from dumont.domain.records import Record
 FOLDER = Path(__file__).parent / "data" / "records"
 WHAT_TO_DO = (
     "records that are stored would be read wrongly, or not at all. Give the kind the next `schema_version` and a "
-    "migration from the one before (see `Record` in domain/records.py), then run `python -m tests.golden_records`"
+    "migration from the one before (see domain/record.py), then run `python -m tests.golden_records`"
 )
 NOTE_IT = "a field joined, which is well: note it by `python -m tests.golden_records`"
 
 UNDONE: dict[type[Record], Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""Of each kind with migrations: the last of them backwards, so that the simulation can write as the last version did."""
+"""Of each kind with migrations the last of them backwards: so the simulation can write as the last version did."""
 KINDS_WITHOUT_PAST: frozenset[str] = frozenset()
 """Collections whose last version cannot be made of this one's documents; why, beside it."""
 

@@ -40,6 +40,7 @@ class Use:
     reads: float = 0.0
     writes: float = 0.0
     messages: float = 0.0
+    deletes: float = 0.0
     requests: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -53,6 +54,7 @@ class Use:
             reads=self.reads + times * other.reads,
             writes=self.writes + times * other.writes,
             messages=self.messages + times * other.messages,
+            deletes=self.deletes + times * other.deletes,
             requests={n: self.requests.get(n, 0.0) + times * other.requests.get(n, 0.0) for n in names},
             seconds={n: self.seconds.get(n, 0.0) + times * other.seconds.get(n, 0.0) for n in names},
         )
@@ -112,7 +114,7 @@ def used(machines: int, seconds: float) -> Use:
 def month_usd(use: Use, *, free: bool) -> dict[str, float]:
     """A month's bill by what it is for. `free`: less Google's free tier."""
     days = prices.DAYS
-    reads, writes = use.reads, use.writes
+    reads, writes, deletes = use.reads, use.writes, use.deletes
     vcpu = gib = requests = 0.0
     memory = {d.name: d.memory_mib for d in load(ROOT / "functions")}
     for name, seconds in use.seconds.items():
@@ -125,13 +127,15 @@ def month_usd(use: Use, *, free: bool) -> dict[str, float]:
     if free:
         reads = max(0.0, reads - prices.FIRESTORE_READS_FREE_PER_DAY * days)
         writes = max(0.0, writes - prices.FIRESTORE_WRITES_FREE_PER_DAY * days)
+        deletes = max(0.0, deletes - prices.FIRESTORE_DELETES_FREE_PER_DAY * days)
         vcpu = max(0.0, vcpu - prices.VCPU_SECONDS_FREE_PER_MONTH)
         gib = max(0.0, gib - prices.GIB_SECONDS_FREE_PER_MONTH)
         requests = max(0.0, requests - prices.REQUESTS_FREE_PER_MONTH)
         tib = max(0.0, tib - prices.PUBSUB_TIB_FREE_PER_MONTH)
         jobs = 0.0
+    firestore = reads * prices.FIRESTORE_READ + writes * prices.FIRESTORE_WRITE + deletes * prices.FIRESTORE_DELETE
     return {
-        "Firestore": reads * prices.FIRESTORE_READ + writes * prices.FIRESTORE_WRITE,
+        "Firestore": firestore,
         "functions": vcpu * prices.VCPU_SECOND + gib * prices.GIB_SECOND + requests * prices.REQUEST,
         "Pub/Sub": tib * prices.PUBSUB_TIB,
         "Scheduler": jobs * prices.SCHEDULER_JOB_PER_MONTH,

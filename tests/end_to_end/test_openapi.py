@@ -28,17 +28,17 @@ def check(run: Fuzzed, *, operations: int) -> None:
 
 
 def test_agents_reports_of_any_kind_are_answered_as_documented(cloud: Cloud) -> None:
-    run = fuzz(cloud, "--include-path", AGENTS, "--phases", "fuzzing", "-n", "25", *SEEDED, key=agent_token(cloud))
+    run = fuzz(cloud, "--include-path", AGENTS, "--phases", "fuzzing", "-n", "10", *SEEDED, key=agent_token(cloud))
     check(run, operations=1)
 
 
 def test_any_request_is_answered_as_documented_and_never_with_a_5xx(cloud: Cloud) -> None:
-    asked = ("--exclude-path-regex", f"{OTHERS}|^{AGENTS}$|{LARGE}", "--phases", "examples,coverage,fuzzing", "-n", "3")
+    asked = ("--exclude-path-regex", f"{OTHERS}|^{AGENTS}$|{LARGE}", "--phases", "examples,coverage,fuzzing", "-n", "2")
     check(fuzz(cloud, *asked, *SEEDED), operations=49)
 
 
 def test_any_wish_for_a_machine_is_answered_as_documented_and_never_with_a_5xx(cloud: Cloud) -> None:
-    asked = ("--include-path-regex", LARGE, "--phases", "examples,fuzzing", "-n", "5")
+    asked = ("--include-path-regex", LARGE, "--phases", "examples,fuzzing", "-n", "3")
     check(fuzz(cloud, *asked, *SEEDED), operations=7)
 
 

@@ -246,3 +246,8 @@ class SimAgents:
         """The instances that run a machine's workload now."""
         now = self._world.hub.now
         return [a.instance.id for a in self._agents.values() if a.machine == machine and self.runs(a, now)]
+
+    def lives(self, instance_id: int) -> bool:
+        """Whether an instance's agent runs, heard or not."""
+        agent = self._agents.get(instance_id)
+        return agent is not None and agent.alive

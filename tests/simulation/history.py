@@ -41,10 +41,12 @@ def run(
     era: int = ERA,
     mask: Mask | None = None,
     watch: Callable[[World], None] | None = None,
+    afterwards: Callable[[World], None] | None = None,
 ) -> World:
     """Run a seed to its end; with `jobs`, users run jobs, too. Raises `Broken` if an invariant does not hold.
 
-    `mask` leaves parts of it out, without any other draw; `watch` is given the world before anything happens.
+    `mask` leaves parts of it out, without any other draw; `watch` is given the world before anything happens,
+    `afterwards` when all is over and the world has not ended yet.
     """
     rng = random.Random(f"history/{seed}")
     mask = mask if mask is not None else Mask()
@@ -67,6 +69,8 @@ def run(
         watch(world)
     try:
         _live(world, rng, jobs=jobs, era=era, mask=mask)
+        if afterwards is not None:
+            afterwards(world)
     finally:
         world.hub.close()
     return world

@@ -163,6 +163,8 @@ class Invariants:
         something that enforcing needs was away."""
         world = self._world
         now = world.hub.now
+        if all(machine.spec.budget_usd is None for machine in world.store.quiet.find(Machine, ALL)):
+            return
         bill = {str(line.instance_id): line.gpu_usd + line.storage_usd for line in world.market.bill(now).instances}
         alive = {str(i.id) for i in world.market.live(now)}
         for machine in world.store.quiet.find(Machine, ALL):
@@ -186,9 +188,9 @@ class Invariants:
         """The same of the budget for all together, where it says that what spends is destroyed."""
         world, now = self._world, self._world.hub.now
         budget = world.store.quiet.get(Budget, ALL_MACHINES)
-        live = [i for i in world.market.live(now) if (i.label or "").startswith(label_prefix(DEPLOYMENT))]
         if budget is None or budget.usd_total is None or budget.action is not BudgetAction.DESTROY:
             return
+        live = [i for i in world.market.live(now) if (i.label or "").startswith(self._prefix)]
         waking = [m for m in world.store.quiet.find(Machine, ALL) if m.state is MachineState.WAKING]
         spent = sum(line.gpu_usd + line.storage_usd for line in world.market.bill(now).instances)
         if spent < budget.usd_total or not live or waking:

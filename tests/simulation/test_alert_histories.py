@@ -111,10 +111,11 @@ def told(seed: int) -> tuple[World, Chat]:
         chats.append(chat)
         world.ports = dataclasses.replace(world.ports, bus=TellingBus(world, chat, world.ports.bus), alerts=True)
 
-    world, (chat,) = run(seed, watch=watch), chats
-    chat.failing = 0.0
-    world.hub.run(world.hub.now + alerts.MOST_RETRY_SECONDS + 200.0)
-    return world, chat
+    def tell_the_rest(world: World) -> None:
+        chats[0].failing = 0.0
+        world.hub.run(world.hub.now + alerts.MOST_RETRY_SECONDS + 200.0)
+
+    return run(seed, watch=watch, afterwards=tell_the_rest), chats[0]
 
 
 def check(world: World, chat: Chat) -> int:

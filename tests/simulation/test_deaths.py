@@ -16,6 +16,7 @@ from dumont.domain.records import Machine, MachineSpec, MachineState
 from dumont.operations import destroy, provision
 from dumont.ports import Query
 from tests.simulation.invariants import Invariants
+from tests.simulation.lives import calls_with_effect, rest
 from tests.simulation.world import Weather, World
 
 SPEC = MachineSpec(gpu="RTX 4090", max_price_usd_per_hour=0.4, boot_timeout_seconds=300.0)
@@ -45,14 +46,15 @@ def one_life(kill_at: int | None) -> World:
     start = world.hub.now
     for moment in (1.0, 61.0):
         world.hub.at(start + moment, lambda: wish("up", up))
-    world.hub.run(start + 1200.0)
+    rest(world, 62.0, 1200.0)
     machine = world.store.quiet.get(Machine, "ada")
     assert machine is not None
     assert machine.state is MachineState.RUNNING, f"killed at call {kill_at}: {machine.failure}"
     assert len(world.market.live(world.hub.now)) == 1, "one machine, and nothing beside it"
-    for moment in (1201.0, 1261.0):
+    start = world.hub.now
+    for moment in (1.0, 61.0):
         world.hub.at(start + moment, lambda: wish("down", down))
-    world.hub.run(start + 2400.0)
+    rest(world, 62.0, 1200.0)
     invariants.check_quiet()
     machine = world.store.quiet.get(Machine, "ada")
     assert machine is not None
@@ -61,13 +63,7 @@ def one_life(kill_at: int | None) -> World:
     return world
 
 
-CALLS = [
-    number
-    for number, (caller, call) in enumerate(one_life(None).hub.counted, start=1)
-    if not caller.startswith("heartbeat") and not call.startswith(("store.get", "store.find"))
-]
-"""Those that may change something: to die at one that only reads is to die before the next of these. A heartbeat that
-dies is one that is lost, of which the histories are full."""
+CALLS = calls_with_effect(one_life(None), after=0)
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))

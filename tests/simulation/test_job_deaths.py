@@ -14,8 +14,8 @@ from dumont.operations import jobs
 from dumont.ports import Query
 from tests.simulation.invariants import Invariants
 from tests.simulation.jobs import JobInvariants
+from tests.simulation.lives import calls_with_effect
 from tests.simulation.test_saved_deaths import wish
-from tests.simulation.test_sleep_deaths import WITHOUT_EFFECT
 from tests.simulation.world import Weather, World
 
 SPEC = MachineSpec(
@@ -61,17 +61,8 @@ def ended(kill_at: int | None) -> tuple[World, int]:
     return world, before
 
 
-def calls_with_effect() -> list[int]:
-    """The port calls after the command has ended, but those that only read or hear an answer."""
-    world, before = ended(None)
-    return [
-        number
-        for number, (_, call) in enumerate(world.hub.counted, start=1)
-        if number > before and not call.startswith(WITHOUT_EFFECT)
-    ]
-
-
-CALLS = calls_with_effect()
+CALLS = calls_with_effect(*ended(None), heartbeats=True)
+"""An agent's word that the command has ended is a heartbeat that does more than others."""
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))

@@ -13,6 +13,7 @@ from dumont.domain.records import Instance, Machine, MachineSpec, MachineState, 
 from dumont.operations import hibernate, provision, wake
 from dumont.ports import Query
 from tests.simulation.invariants import Invariants
+from tests.simulation.lives import calls_with_effect
 from tests.simulation.test_saved_deaths import wish
 from tests.simulation.world import Weather, World
 
@@ -99,23 +100,17 @@ def slept_and_woke(tier: str, kill_at: int | None) -> tuple[World, int]:
 TIERS = ("hibernate", "pause")
 
 
-def calls_with_effect(tier: str) -> list[int]:
-    """The port calls after `hibernate`, but those that only read or hear an answer: who dies there might as well have
-    died before the next effect. And no heartbeat's: an agent sends another anyway."""
+def calls_of(tier: str) -> list[int]:
+    """The port calls after `hibernate` that may change something."""
     world, before = slept_and_woke(tier, None)
     if tier == "pause":  # until then both tiers do the same
         before = next(
             n for n, (_, call) in enumerate(world.hub.counted) if n > before and call.startswith("market.PUT")
         )
-    return [
-        number
-        for number, (caller, call) in enumerate(world.hub.counted, start=1)
-        if number > before and not caller.startswith("heartbeat") and not call.startswith(WITHOUT_EFFECT)
-    ]
+    return calls_with_effect(world, before)
 
 
-WITHOUT_EFFECT = ("store.get", "store.find", "store.committed", "market.GET", "market.answer", "sleep", "blobs.list")
-CALLS = {tier: calls_with_effect(tier) for tier in TIERS}
+CALLS = {tier: calls_of(tier) for tier in TIERS}
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))

@@ -24,24 +24,30 @@ class SideBySide:
 
     def __init__(self, world: World) -> None:
         self._rng = random.Random(f"versions/{world.seed}")
-        self._marked: set[Key] = set()
+        self._marked: dict[Key, Any] = {}
+        """The records that the next version wrote, and when each was made: a machine's new life is another record."""
         self.lost: list[Key] = []
         self.written: dict[str, int] = {"last": 0, "ours": 0, "next": 0}
+        self.steps: set[tuple[str, str]] = set()
+        """Kind and phase of each operation that the last version left under way."""
         world.store.as_documents(self._rewrite)
 
     def _rewrite(self, key: Key, text: str | None) -> str | None:
         if text is None:
-            self._marked.discard(key)
+            self._marked.pop(key, None)
             return None
         document: dict[str, Any] = json.loads(text)
         if key in self._marked and MARK not in document:
-            self.lost.append(key)
+            if self._marked[key] == document.get("created_at"):
+                self.lost.append(key)
+            del self._marked[key]
         version = self._rng.choice(["last", "ours", "next"])
-        # The last version, too, leaves what it does not know as it is.
-        if version == "last" and key[0] not in KINDS_WITHOUT_PAST and MARK not in text:
+        if version == "last" and key[0] not in KINDS_WITHOUT_PAST:
+            if document.get("state") == "running" and key[0] == "operations":
+                self.steps.add((document["kind"], document["phase"]))
             document = as_the_last_version_wrote(KIND_OF[key[0]], document)
         elif version == "next":
-            self._marked.add(key)
+            self._marked[key] = document.get("created_at")
             document = _marked(document) | {MARK: self._rng.random()}
         self.written[version] += 1
         return json.dumps(document)

@@ -47,8 +47,11 @@ class Outages:
 
     def away(self, what: str, now: float) -> bool:
         """Whether it is away now."""
-        spans = self._spans.get(what)  # asked at each port call: most is never away
-        return spans is not None and any(start <= now < end for start, end in spans)
+        return any(start <= now < end for start, end in self._spans.get(what, ()))
+
+    def of(self, what: str) -> list[tuple[float, float]]:
+        """From when to when something is away: a list that grows as stretches are added."""
+        return self._spans.setdefault(what, [])
 
     def seconds(self, start: float, end: float) -> float:
         """How long anything was away in a stretch of time."""

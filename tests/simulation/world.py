@@ -118,7 +118,7 @@ class SimStore:
     """The memory store, which yields at each call, and now and then does not answer."""
 
     def __init__(self, hub: Hub, weather: Weather, outages: Outages, committed: Callable[[], None]) -> None:
-        self._hub, self._weather, self._outages = hub, weather, outages
+        self._hub, self._weather, self._outages = hub, weather, outages.of("store")
         self._random = hub.rng.random
         self._in_task = _Noticed(self._pause, committed)
         self.quiet = MemoryStore()
@@ -128,8 +128,11 @@ class SimStore:
         )
 
     def _pause(self, call: str) -> None:
-        self._hub.pause(_STORE_CALLS[call])
-        if self._outages.away("store", self._hub.now) or self._random() < self._weather.store_away:
+        hub = self._hub
+        hub.pause(_STORE_CALLS[call])
+        if (
+            self._outages and any(start <= hub.now < end for start, end in self._outages)
+        ) or self._random() < self._weather.store_away:
             raise self._failed("the store does not answer")
 
     def get(self, kind: Any, record_id: str) -> Any:
@@ -137,6 +140,11 @@ class SimStore:
 
     def find(self, kind: Any, query: Any) -> Any:
         return self._in_task.find(kind, query)
+
+    @property
+    def told(self) -> Callable[[str, Any, Any], None] | None:
+        """Who is told of what is written."""
+        return self._in_task.told
 
     def on_commit(self, told: Callable[[str, Any, Any], None]) -> None:
         """Tell of each record that is written: its collection, what it was, and what it is now."""

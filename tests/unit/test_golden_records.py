@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import msgspec
 import pytest
@@ -84,7 +84,7 @@ class Box(Record, frozen=True, kw_only=True):
 
 def change(**fields: Any) -> list[str]:
     made = msgspec.defstruct("Box", list(fields.values()), bases=(Record,), kw_only=True, frozen=True)
-    return breaks(shape_of(Box), shape_of(made))
+    return breaks(shape_of(Box), shape_of(cast("type[Record]", made)))
 
 
 SIZE, LABEL = ("size", float), ("label", str | None, None)

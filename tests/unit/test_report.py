@@ -1,242 +1,209 @@
-"""The demo's report: its figures add up, its pictures show them, and it says what is simulated."""
+"""What the simulation measures, and the page that shows it."""
 
 from __future__ import annotations
 
-import json
-import re
 from html.parser import HTMLParser
-from itertools import pairwise
+from pathlib import Path
 
-import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from rich.console import Console
 
-from dumont.domain.cloud_prices import CLOUD_PRICES
-from dumont.local.demo.recording import Check, Recording, Span
-from dumont.local.demo.render_html import render_html
-from dumont.local.demo.render_terminal import render
-from dumont.local.demo.report import BETWEEN, Report, build, compare, main_path, rounded_to_sum
-from dumont.local.demo.run import as_document
-from tests.unit.demo_recordings import START, recording
+from dumont.local.market.faults import Fault
+from tests.benchmarks import google_prices as prices
+from tests.benchmarks.bench_control_plane import Use, month_usd
+from tests.report import bills, fleet, plots
+from tests.report.findings import Findings, Trouble, found
+from tests.report.fleet import Plan
+from tests.report.make import as_json, figures_of
+from tests.report.measures import Measures
+from tests.report.page import Report, render
+from tests.report.runs import FAULTS
+from tests.simulation import history
+from tests.simulation.world import World
 
-amounts = st.floats(min_value=0, max_value=1e4, allow_nan=False)
-spans = st.builds(
-    lambda start, length, name: Span(name=name, started_at=start, ended_at=start + length),
-    st.floats(min_value=-5, max_value=30),
-    st.floats(min_value=0, max_value=20),
-    st.sampled_from(["rent", "boot", "ssh"]),
-)
-
-
-@pytest.fixture(scope="module")
-def report() -> Report:
-    return build(recording())
-
-
-def text_of(report: Report, width: int = 100) -> str:
-    console = Console(width=width, color_system=None)
-    with console.capture() as captured:
-        console.print(render(report, paths=("report: build/demo/report.html",)))
-    return captured.get()
-
-
-# --- Figures ----------------------------------------------------------------------------------------------------------
-
-
-def test_steps_add_up_to_the_whole_time_and_cost(report: Report) -> None:
-    assert sum(step.seconds for step in report.steps) == pytest.approx(15.0)
-    assert sum(step.share for step in report.steps) == pytest.approx(1.0)
-    assert sum(step.cost_usd for step in report.steps) == pytest.approx(report.total_cost_usd)
-    assert sum(rental.total_usd for rental in report.rentals) == pytest.approx(report.total_cost_usd)
-
-
-def test_steps_come_in_the_order_of_the_winners_path(report: Report) -> None:
-    assert [step.name for step in report.steps] == [
-        "search",
-        "rent",
-        "boot",
-        "ssh",
-        "mkdir",
-        "write",
-        "read back",
-        "nvidia-smi",
-        "disk",
-        "release",
-        "use",
-        "destroy refused",
-        "destroy",
-        "confirm gone",
-        BETWEEN,
-    ]
-
-
-def test_steps_that_overlap_count_each_moment_once(report: Report) -> None:
-    seconds = {step.name: step.seconds for step in report.steps}
-    assert seconds["release"] == pytest.approx(1.0)
-    assert seconds["use"] == pytest.approx(1.4)  # 1.6, of which the first 0.2 were the release's
-
-
-def test_a_steps_cost_is_what_all_rentals_billed_meanwhile(report: Report) -> None:
-    boot = next(step for step in report.steps if step.name == "boot")
-    disks = 3 * 20 * 0.1 / 720 / 3600
-    assert boot.cost_usd == pytest.approx(7.4 * disks, rel=0.05)
-
-
-@given(st.lists(spans, max_size=12))
-def test_the_main_path_has_no_gap_and_no_overlap(found: list[Span]) -> None:
-    placed = main_path(found, 0.0, 20.0)
-    assert placed[0].started_at == 0.0
-    assert placed[-1].ended_at == 20.0
-    for before, after in pairwise(placed):
-        assert before.ended_at == after.started_at
-    assert all(span.ended_at > span.started_at for span in placed)
-
-
-@given(st.lists(amounts, max_size=20), st.integers(min_value=0, max_value=6))
-def test_shown_figures_add_up_to_their_shown_total(values: list[float], digits: int) -> None:
-    shown = rounded_to_sum(values, digits)
-    assert sum(shown) == pytest.approx(round(sum(values), digits), abs=10**-digits * 0.51 + 1e-6)
-    assert all(abs(a - b) <= 10**-digits + 1e-6 for a, b in zip(shown, values, strict=True))
-
-
-def test_each_cloud_is_compared_per_gpu_with_date_and_source() -> None:
-    rows = {row.machine_type: row for row in compare(0.31, 3600.0, CLOUD_PRICES)}
-    assert {row.cloud for row in rows.values()} == {"AWS", "GCP", "Azure"}
-    node = rows["p4d.24xlarge"]
-    assert node.usd_per_gpu_hour == pytest.approx(21.957642 / 8)
-    assert "÷ 8 GPUs" in node.note
-    assert rows["g5.xlarge"].times_dearer == pytest.approx(1.006 / 0.31)
-    assert rows["g5.xlarge"].same_time_usd == pytest.approx(1.006)
-    for row in rows.values():
-        assert re.fullmatch(r"20\d\d-\d\d-\d\d", row.as_of)
-        assert row.source.startswith("https://")
-
-
-def test_rentals_show_their_phases_and_the_markets_bill(report: Report) -> None:
-    won = next(rental for rental in report.rentals if rental.won)
-    assert won.letter == "B"
-    assert [phase.name for phase in won.phases] == ["rent", "boot", "proof", "serve", "release"]
-    assert won.market_usd == pytest.approx(0.000621)
-    lost = report.rentals[2]
-    assert [phase.name for phase in lost.phases] == ["rent", "boot", "release"]
-    assert lost.market_usd is None
-
-
-def test_one_failed_check_fails_the_report() -> None:
-    assert build(recording()).ok
-    assert not build(recording(checks=(Check(name="nothing is left running", ok=False),))).ok
-
-
-def test_a_run_that_broke_off_at_once_still_has_a_report() -> None:
-    broken = Recording(
-        machine="demo",
-        started_at=START,
-        ended_at=START + 1,
-        demo_seconds=2.0,
-        time_scale=0.1,
-        spans=(),
-        instances=(),
-        checks=(Check(name="the job ran to its end", ok=False, seen="no offers"),),
-    )
-    report = build(broken)
-    assert [step.name for step in report.steps] == [BETWEEN]
-    assert report.total_cost_usd == 0
-    assert "no offers" in text_of(report)
-    assert "no offers" in render_html(report)
-
-
-# --- The document -----------------------------------------------------------------------------------------------------
-
-
-def test_the_document_has_what_programs_ask_for(report: Report) -> None:
-    document = json.loads(as_document(report))
-    assert {"name", "seconds", "cost_usd"} <= set(document["steps"][0])
-    assert {"name", "ok"} <= set(document["checks"][0])
-    assert document["total_seconds"] == pytest.approx(15.0)
-    assert document["total_cost_usd"] == pytest.approx(report.total_cost_usd)
-    assert document["simulated"] is True
-
-
-# --- Terminal ---------------------------------------------------------------------------------------------------------
-
-
-def test_the_terminal_shows_every_part(report: Report) -> None:
-    text = text_of(report)
-    for shown in ("SIMULATED MARKET", "Boots take 0.1", "nvidia-smi", "49.4%", "$0.000772", "Sweden, SE"):
-        assert shown in text
-    assert "24.0 MB sent in 2 packs" in text
-    for shown in ("A10G", "2026-09-14", "÷ 8 GPUs", "search finds offers", "report: build/demo/report.html"):
-        assert shown in text
-
-
-def test_no_line_is_wider_than_the_terminal(report: Report) -> None:
-    assert max(len(line) for line in text_of(report, 90).splitlines()) <= 90
-
-
-# --- HTML -------------------------------------------------------------------------------------------------------------
+SEED = 6000002
 
 
 class Page(HTMLParser):
-    """What a page holds: whether its tags close in order, what it loads, what it says."""
+    """Which elements a page has; raises if one is not closed, or not the one that is open."""
 
-    VOID = frozenset({"meta", "br", "rect", "line"})
+    VOID = frozenset({"meta", "br", "hr", "img", "input", "link", "line", "rect", "path"})
 
-    def __init__(self, html: str) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self.open: list[str] = []
-        self.loads: list[str] = []
         self.tags: list[str] = []
-        self.text = ""
-        self.feed(html)
+        self.labels: list[str] = []
+        self.loaded: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self._open, f"never closed: {self._open}"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.loads += [value or "" for name, value in attrs if name in ("src", "srcset", "xlink:href")]
-        self.loads += [dict(attrs).get("href") or "" for _ in [0] if tag == "link"]
-        if tag not in ("meta", "br"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
-        self.tags.append(tag)
+        named = dict(attrs)
+        if tag == "svg":
+            self.labels.append(named.get("aria-label") or "")
+        self.loaded += [value or "" for name, value in attrs if name == "src" or (name == "href" and tag == "link")]
+        if tag not in self.VOID:
+            self._open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+        if tag not in self.VOID:
+            assert self._open.pop() == tag
 
-    def handle_data(self, data: str) -> None:
-        self.text += data
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
 
 
-def test_the_page_is_well_formed_and_loads_nothing(report: Report) -> None:
-    html = render_html(report)
-    page = Page(html)
-    assert page.open == []
-    assert page.loads == []
+def lived(*, watched: bool) -> tuple[object, ...]:
+    """What can be told of a history: when it ended, what happened in it, what each task called, and what it cost."""
+    worlds: list[World] = []
+    measures = Measures()
+
+    def watch(world: World) -> None:
+        worlds.append(world)
+        if watched:
+            measures.watch(world)
+
+    history.run(SEED, watch=watch)
+    world = worlds[0]
+    bill = world.market.bill(world.hub.now)
+    return world.hub.now, world.hub.events, world.hub.port_calls, world.hub.counted, bill, world.hub.rng.random()
+
+
+def test_a_history_goes_on_as_it_would_have_while_it_is_measured() -> None:
+    assert lived(watched=True) == lived(watched=False)
+
+
+def one_death(kind: str, after_seconds: float) -> tuple[Findings, float]:
+    """A machine whose host dies once, at a known moment; and that moment."""
+    died_at: list[float] = []
+
+    def befall(world: World) -> None:
+        serving = world.market.live(world.hub.now)[0]
+        world.market.inject(Fault(kind=kind, instance_id=serving.id), world.hub.now)
+        died_at.append(world.hub.now)
+        world.changed = True
+        world.agents.look()
+
+    def begun(world: World, measures: Measures) -> None:
+        world.hub.after(after_seconds, lambda: befall(world))
+        kept.append(measures)
+
+    kept: list[Measures] = []
+    findings = fleet.live(Plan("scripted", 1, 1.0, 3, None), begun=begun)
+    fenced_at = next(m.fenced_at for m in kept[0].moved.values() if m.fenced_at is not None)
+    return findings, fenced_at - died_at[0]
+
+
+@pytest.mark.parametrize("kind", ["hung", "dies"])
+def test_a_death_at_a_known_moment_is_measured_from_that_moment(kind: str) -> None:
+    findings, seconds = one_death(kind, 601.25)
+    assert [t.kind for t in findings.troubles] == [{"hung": "hung", "dies": "stopped"}[kind]]
+    trouble = findings.troubles[0]
+    assert trouble.suspected_seconds is not None
+    assert trouble.fenced_seconds == seconds
+    assert trouble.recovered_seconds is not None
+    assert 2.5 < trouble.suspected_seconds < seconds < trouble.recovered_seconds < 400.0
+    assert findings.failovers == 1
+    assert findings.false_failovers == 0
+    # It came back with the snapshot that was taken half an hour before it was measured, or with its own disk.
+    if kind == "dies":
+        assert trouble.lost_work_seconds == 0.0
+    else:
+        assert trouble.lost_work_seconds == pytest.approx(1800.0 + 601.25, abs=60.0)
+
+
+def test_a_machine_that_lives_in_peace_has_no_deaths_and_its_heartbeats_are_counted() -> None:
+    findings = fleet.live(Plan("peace", 1, 0.5, 5, None))
+    assert findings.troubles == []
+    assert findings.failovers == 0
+    assert findings.served_seconds == pytest.approx(1800.0)
+    assert findings.used().requests["heartbeat"] == pytest.approx(360, abs=2)
+    assert findings.used().requests["heartbeat-check"] == pytest.approx(30, abs=1)
+    assert sum(findings.spent_seconds.values()) == pytest.approx(1800.0)
+
+
+def test_nothing_is_used_while_nothing_is_there() -> None:
+    findings = fleet.live(Plan("nothing there", 1, 24.0, 5, None, "destroyed"))
+    assert findings.used() == Use()
+    assert findings.virtual_seconds == 86_400.0
+    assert sum(month_usd(bills.a_month(findings), free=False).values()) == prices.SCHEDULER_JOB_PER_MONTH
+
+
+def test_a_bill_grows_by_what_each_machine_uses() -> None:
+    one, ten = Use(reads=150.0, requests={"worker": 10.0}), Use(reads=600.0, requests={"worker": 100.0})
+    each, whatever = bills.split(one, ten)
+    assert (each.reads, whatever.reads) == (50.0, 100.0)
+    assert (each.requests["worker"], whatever.requests["worker"]) == (10.0, 0.0)
+    assert [month.use.reads for month in bills.months(one, ten)] == [150.0, 600.0, 50_100.0, 500_100.0]
+
+
+def test_deletes_have_their_price() -> None:
+    assert month_usd(Use(deletes=100_000.0), free=False)["Firestore"] == pytest.approx(0.01)
+    assert month_usd(Use(deletes=100_000.0), free=True)["Firestore"] == 0.0
+
+
+def test_seconds_are_told_in_the_unit_that_suits_them() -> None:
+    told = [plots.duration(seconds) for seconds in (0.5, 3.0, 61.0, 600.0, 5000.0, 7200.0)]
+    assert told == ["0.5 s", "3 s", "61 s", "10 min", "83.3 min", "2 h"]
+
+
+def report() -> Report:
+    """A small one, of made-up findings."""
+    use = {"busy": Use(reads=10.0, requests={"worker": 2.0}, seconds={"worker": 1.0})}
+    hour = {"busy": 3600.0, "at rest": 0.0}
+    troubles = [Trouble("hung", 5.0 + n, 8.0 + n, 60.0 + n, 900.0 * (n % 2)) for n in range(9)]
+    taken = {
+        name: Findings(1, troubles, 0, 0, 9, [], 9, 1.0, 86_400.0, 3600.0, use, hour)
+        for name in (FAULTS, "1 machine", "10 machines", "nothing there", "1 machine asleep")
+    }
+    months = bills.months(Use(reads=1e6, writes=1e6), Use(reads=2e6, writes=8e6))
+    made = Report("1.2.3", "2026-11-22", 7, 60, 3.0, 12.0, taken, months)
+    made.figures = figures_of(made)
+    return made
+
+
+def test_the_page_is_well_formed_and_has_its_plots_and_loads_nothing(tmp_path: Path) -> None:
+    (tmp_path / "made.json").write_text(
+        '{"figures": [{"name": "a <figure>", "value": 2.5, "unit": "s", "goal": 2.0, "met": false}]}'
+    )
+    text = render(report(), tmp_path)
+    page = Page(text)
+    assert page.labels == [
+        "From the death of a host until it is fenced",
+        "From the death of a host until it serves again",
+        "Detection and recovery by kind of fault",
+        "How old the files are with which a machine serves again",
+        "The control plane’s bill a machine a month",
+    ]
+    assert page.loaded == []
     assert "script" not in page.tags
-    assert "url(" not in html
-    assert "@import" not in html
-    assert 'name="viewport"' in html
-    assert "prefers-color-scheme: dark" in html
+    assert "a &lt;figure&gt;" in text
+    assert "missed" in text
+    assert "Version 1.2.3, 2026-11-22. Seeds 7 to 66" in text
 
 
-def test_the_page_says_that_the_market_is_simulated(report: Report) -> None:
-    assert "Simulated market. No GPU was rented and nothing was paid" in Page(render_html(report)).text
+def test_a_page_without_any_death_says_so(tmp_path: Path) -> None:
+    made = report()
+    for findings in made.taken.values():
+        findings.troubles = []
+    assert "<p>None.</p>" in render(made, tmp_path)
+    Page(render(made, tmp_path))
 
 
-def test_the_page_shows_what_was_saved_only_where_something_was(report: Report) -> None:
-    assert "24.0 MB sent in 2 packs" in render_html(report)
-    nothing = build(msgspec.structs.replace(recording(), saved=()))
-    assert "Saved and restored" not in render_html(nothing)
-    assert "Saved and restored" not in text_of(nothing)
+def test_the_figures_name_what_they_are_of() -> None:
+    made = report()
+    figures = {figure.name: figure.value for figure in made.figures}
+    assert figures["faults: a host's death, fenced, p50"] == 12.0
+    assert figures["control plane, 1 machines for a month"] == pytest.approx(0.3 + 0.9 + 0.1)
+    assert as_json(made)["worlds"][FAULTS]["troubles"][0]["kind"] == "hung"
 
 
-def test_the_page_shows_a_bar_for_each_stretch_and_each_racers_phase(report: Report) -> None:
-    html = render_html(report)
-    wide = html[html.index('<svg class="wide"') : html.index('<svg class="narrow"')]
-    bars = wide.count("<title>")
-    assert bars == len(report.segments) + sum(len(rental.phases) for rental in report.rentals)
+def test_a_seed_is_measured_as_often_as_asked_and_alike() -> None:
+    def once() -> Findings:
+        measures = Measures()
+        history.run(SEED, watch=measures.watch)
+        return found(measures)
 
-
-def test_what_machines_write_cannot_write_the_page(report: Report) -> None:
-    assert "3.14159 &lt;ok&gt;" in render_html(report)
+    assert once() == once()

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from dumont.domain import failover, provisioning, spares
-from dumont.domain.actions import GiveUp, HandOver, Look, Settle, Start, Stop
+from dumont.domain.actions import GiveUp, HandOver, Look, Settle, Start, Stop, Try, Wait
 from dumont.domain.offers import Offer
 from dumont.domain.records import Instance, InstanceState, Machine, MachineSpec, MachineState, Operation, OperationKind
 from dumont.domain.snapshots import Snapshot, SnapshotState
@@ -129,3 +129,18 @@ def test_a_spare_that_is_not_ready_in_its_time_is_joined_by_others_and_one_that_
 
 def test_what_may_not_be_lost_waits_for_its_old_host_whatever_spare_there_is() -> None:
     assert failover.choose(replace(MOVE, snapshot_id=None), SPEC, LOST, NOW, [JOINED]) == failover.HOLD
+
+
+def test_where_nothing_may_be_built_anew_a_host_that_was_started_in_vain_is_stopped_and_later_started_again() -> None:
+    tried = (failover.RESUME, failover.HOLD)
+    op = replace(MOVE, snapshot_id=None, phase=provisioning.RACE, epoch=2, tried=tried)
+    falling = machine("none", state=MachineState.FAILING_OVER, epoch=2, instance_id=None, operation_id="op-f")
+    booting = replace(LOST, state=InstanceState.CREATED, operation_id="op-f", next_check_at=NOW - 100.0)
+    assert failover.decide(op, falling, [booting], NOW) == Stop("serving")
+    unstoppable = replace(booting, problem=failover.TOO_SLOW, next_check_at=NOW + 5.0)
+    assert failover.decide(op, falling, [unstoppable], NOW) == Wait(NOW + 5.0)
+    stopped = replace(LOST, last_status="stopped", problem=failover.TOO_SLOW, next_check_at=NOW + 5.0)
+    assert failover.decide(op, falling, [stopped], NOW) == Wait(NOW + 5.0)
+    later = NOW + failover.RESUME_AGAIN_SECONDS
+    again = replace(stopped, next_check_at=later + 5.0)
+    assert failover.decide(op, falling, [again], later) == Try(failover.RESUME)

@@ -7,6 +7,7 @@ from dumont.domain.audit import AuditEntry
 from dumont.domain.budgets import Budget, Credit
 from dumont.domain.chats import Chat
 from dumont.domain.heartbeats import Heartbeat
+from dumont.domain.idle_history import IdleHistory
 from dumont.domain.jobs import Job, JobLog
 from dumont.domain.keys import ApiKey, TokenKey
 from dumont.domain.ledger import LedgerEntry
@@ -43,6 +44,7 @@ RECORDS: tuple[type[Record], ...] = (
     Chat,
     Spent,
     AuditEntry,
+    IdleHistory,
     Subscription,
     SubscriptionIndex,
     Delivery,

@@ -58,6 +58,8 @@ _NOT_TRIED_YET = frozenset({"lost", "moved", "paused", "starting"})
 RESUME_SECONDS = 60.0
 """How long a stopped instance may take to serve again before a race is begun."""
 RESUME_AGAIN_SECONDS = 120.0
+LOOK_SECONDS = 10.0
+"""How often one looks that has nothing else to wait for."""
 WARM_SECONDS = 45.0
 """How long a spare may take to be started and brought up to date before others race beside it."""
 AGENT_RESTARTS = 3
@@ -178,15 +180,16 @@ def _bring_back(op: Operation, machine: Machine, instances: Sequence[Instance], 
         return Try(strategy)
     if lost is not None and strategy == RESUME:
         return _resume(op, machine.spec, lost, instances, now)
-    if strategy == HOLD:
-        return _hold(op, instances, lost, now)
     anew = strategy in (WARM, COLD)
-    aside = lost if lost is not None and lost.state is not InstanceState.LOST and anew else None
-    # One that could not be stopped is tried again when it is due, and is no reason for the others to wait.
+    aside = lost if lost is not None and lost.state is not InstanceState.LOST else None
+    # One that could not be stopped is tried again when it is due, and is no reason for the others to wait. Where none
+    # may be built anew it is stopped, too: only then is it started again, and nobody looks at it meanwhile.
     if aside is not None and aside.state in (InstanceState.CREATED, InstanceState.BOOTED):
         if now >= aside.next_check_at or aside.problem is None:
             return Stop(aside.id)
-        instances = [i for i in instances if i is not aside]
+        instances = [i for i in instances if i is not aside or not anew]
+    if strategy == HOLD:
+        return _hold(op, instances, lost, now)
     if lost is not None and lost.stopped_at is not None:
         op = replace(op, serve_not_before=0.0)  # it was told, and has stopped: its lease need not run out
     if op.serve_not_before >= NEVER:
@@ -244,7 +247,9 @@ def choose(op: Operation, spec: MachineSpec, lost: Instance | None, now: float, 
     if current == RESUME and lost is not None:
         out = (InstanceState.LOST, InstanceState.CREATED, InstanceState.BOOTED)
         failed = lost.state in out and lost.problem is not None and lost.problem.code not in _NOT_TRIED_YET
-        if not failed and now < op.tried_since + RESUME_SECONDS and lost.state is not InstanceState.GONE:
+        # Where nothing may be built anew, nothing waits for it to be given up: it has the time that any boot has.
+        most_seconds = RESUME_SECONDS if may_lose(op, spec, lost) else max(RESUME_SECONDS, spec.boot_timeout_seconds)
+        if not failed and now < op.tried_since + most_seconds and lost.state is not InstanceState.GONE:
             return RESUME
     elif (
         stopped
@@ -284,7 +289,7 @@ def _resume(op: Operation, spec: MachineSpec, lost: Instance, instances: Sequenc
     # A spare is ready at once, and would win before the disk that has what no snapshot has.
     own = [i for i in instances if i is lost or i.state in (InstanceState.RELEASING, InstanceState.GONE)]
     racing = provisioning.race(op, spec, own, now, rents=False)
-    return racing if not isinstance(racing, GiveUp) else Wait(op.tried_since + RESUME_SECONDS)
+    return racing if not isinstance(racing, GiveUp) else Wait(max(now + LOOK_SECONDS, op.tried_since + RESUME_SECONDS))
 
 
 def _hold(op: Operation, instances: Sequence[Instance], lost: Instance | None, now: float) -> Action:
@@ -299,7 +304,8 @@ def _hold(op: Operation, instances: Sequence[Instance], lost: Instance | None, n
             )
         )
     action = clear([i for i in instances if i is not lost], now)
-    at = lost.next_check_at if lost is not None else now + 10.0
+    # What is due and has nothing that can be done about it is no reason to look again and again.
+    at = lost.next_check_at if lost is not None and lost.next_check_at > now else now + LOOK_SECONDS
     if isinstance(action, Finish):
-        return Wait(max(now + 0.05, at))
+        return Wait(at)
     return Wait(max(now + 0.05, min(action.until, at))) if isinstance(action, Wait) else action

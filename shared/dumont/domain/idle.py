@@ -180,22 +180,24 @@ def signals(
         _signal("ssh_sessions", [readings.ssh_sessions], 0.0),
         _signal("user_processes", [readings.user_processes], spec.idle_user_processes + resting),
     )
-    counted = tuple(
-        msgspec.structs.replace(signal, state="ignored") if signal.name in spec.idle_ignore else signal
-        for signal in read
-    )
+    counted: tuple[Signal, ...] = read
+    if spec.idle_ignore:
+        counted = tuple(
+            msgspec.structs.replace(signal, state="ignored") if signal.name in spec.idle_ignore else signal
+            for signal in read
+        )
     return (*counted, _workload(workload, spec)) if spec.run else counted
 
 
 def _signal(name: str, values: Sequence[float | None], limit: float, unit: str = "") -> Signal:
     """Use if any value is above the limit, whatever the others; else unknown if any is; less than nothing is no
     reading."""
-    read = [value if value is not None and value >= 0 else None for value in values]
-    most = max((value for value in read if value is not None), default=None)
+    read = [value for value in values if value is not None and value >= 0]
+    most = max(read) if read else None
     state: SignalState = "quiet"
     if most is not None and most > limit:
         state = "active"
-    elif None in read or not read:
+    elif most is None or len(read) < len(values):
         state = "unknown"
     return Signal(name=name, state=state, seen=most, limit=limit, unit=unit)
 

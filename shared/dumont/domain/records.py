@@ -1,46 +1,25 @@
 """What is kept in the store: one frozen record a document. Times are seconds since the epoch, UTC; money is USD.
 
-A record's `collection` names where it lives and `id` is its key there. `schema_version` and `migrations` let a later
-version of the code read what an earlier one wrote; both run side by side while a deployment goes on.
+A record's `collection` names where it lives and `id` is its key there; `domain.record` says how records change.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 
 from dumont.domain.evidence import Evidence
 from dumont.domain.offers import Offer
+from dumont.domain.record import Migration as Migration
+from dumont.domain.record import Record as Record
 from dumont.domain.specs import MachineSpec as MachineSpec
 from dumont.domain.specs import PublicKey as PublicKey
 from dumont.domain.turns import Traffic, Turn
 
 SHARDS = 8
 """Deadlines are indexed with a shard: an index that only grows holds Firestore to 500 writes a second."""
-
-
-Migration = Callable[[dict[str, Any]], dict[str, Any]]
-"""A document of one schema version as one of the next: pure, and of a document that it may change."""
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A document of the store.
-
-    A field may join with a default at any time: earlier versions of the code leave it as it is. Any other change of
-    what is stored needs the next `schema_version` (say it as the field's default), and a migration from the one before.
-    It is applied to what is read, and stored when the record is next written; queries ask what is stored, so a field
-    that one asks by keeps its name and its sense. Earlier versions refuse such a record (`RecordTooNew`), and leave it
-    to the later one.
-    """
-
-    collection: ClassVar[str]
-    migrations: ClassVar[tuple[Migration, ...]] = ()
-    """The first leads from schema version 1 to 2."""
-    id: str
-    schema_version: int = 1
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -321,7 +300,7 @@ class Operation(Record, frozen=True, kw_only=True):
     """Destroy: what the workspace holds is saved first, and only a complete snapshot lets it go on."""
     snapshot_id: str | None = None
     other_snapshot_id: str | None = None
-    result: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}  # noqa: RUF012 - msgspec copies it
     """Diff: paths that were added, removed, changed, touched."""
     path: str = ""
     """Restore: this path within the workspace alone."""
@@ -331,7 +310,7 @@ class Operation(Record, frozen=True, kw_only=True):
     """The folder on the host where the engine's output of this attempt lies."""
     store_key_id: str = ""
     """The object store's key that was minted for this attempt; revoked at the end."""
-    progress: dict[str, float] = {}
+    progress: dict[str, float] = {}  # noqa: RUF012 - msgspec copies it
     """How far the engine is: files, bytes, bytes_sent."""
     suspect_instance_id: str | None = None
     """Failover: the instance that is, or may be, lost."""

@@ -22,6 +22,7 @@ from dumont.domain.messages import Message
 from dumont.domain.records import Schedule
 from dumont.domain.subscriptions import Delivery
 from dumont.operations import subscribers
+from dumont.operations.schedules import note_run
 from dumont.optional_ports import Notifier
 from dumont.ports import Ports, Transaction
 
@@ -84,7 +85,7 @@ def look(ports: Ports) -> int:
     due = domain.digest_of(now, digest.last_run_at)
     if due is not None:
         write(ports, due)
-        ports.store.transact(lambda tx: tx.put(replace(digest, last_run_at=now)))
+        note_run(ports, DIGEST, now)
     handed = 0
     for alert in ports.store.find(Alert, queries.due(now)):
         handed += ports.store.transact(lambda tx, i=alert.id: _put_off(tx, i, now)) and hint(  # type: ignore[misc]

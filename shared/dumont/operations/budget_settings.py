@@ -113,7 +113,7 @@ def watch_credit(ports: Ports) -> list[Credit]:
             continue
         mine = [i for i in ports.store.find(Instance, queries.open_instances()) if i.provider == name]
         seen = domain.credit_seen(before, name, credit_usd, costs.rate_usd_per_hour(mine), now)
-        ports.store.transact(lambda tx, seen=seen: tx.put(seen))  # type: ignore[misc]
+        ports.store.transact(lambda tx, seen=seen: _write_over(tx, seen))  # type: ignore[misc]
         if seen.low_since is not None:
             log.error(
                 "credit low: at zero the provider stops everything",
@@ -121,6 +121,11 @@ def watch_credit(ports: Ports) -> list[Credit]:
             )
         asked.append(seen)
     return asked
+
+
+def _write_over(tx: Transaction, seen: Credit) -> None:
+    tx.get(Credit, seen.id)  # so that what a later version of us keeps there stays
+    tx.put(seen)
 
 
 def credits_seen(ports: Ports) -> list[Credit]:

@@ -52,7 +52,8 @@ def _delete(invocation: Invocation, op: Operation) -> None:
     keys = domain.garbage(uploaded, known, invocation.now(), grace_seconds=GRACE_SECONDS)[:DELETED_AT_ONCE]
 
     def note(tx: Transaction, o: Operation, _machine: Machine | None) -> Operation:
-        tx.put(Collected(id=op.machine, keys=tuple(keys)))
+        before = tx.get(Collected, op.machine) or Collected(id=op.machine)
+        tx.put(replace(before, keys=tuple(keys)))
         return o
 
     invocation.apply(note)

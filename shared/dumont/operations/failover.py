@@ -341,6 +341,10 @@ def _try(invocation: Invocation, strategy: str, instances: Sequence[Instance]) -
         now = invocation.now()
         if machine is None or machine.operation_id != o.id:
             return o
+        if strategy == failover.RESUME:
+            lost = tx.get(Instance, o.suspect_instance_id or "")
+            if lost is not None and lost.state is InstanceState.LOST:
+                tx.put(replace(lost, problem=None))  # why the last try failed is no reason against this one
         if strategy == failover.HOLD:
             log.error("failover waits for its old host", extra={"machine": o.machine})
             for known in instances:

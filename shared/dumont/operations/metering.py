@@ -17,6 +17,7 @@ from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.records import Instance, InstanceState, Schedule
 from dumont.domain.turns import Billed
 from dumont.operations import ledger
+from dumont.operations.schedules import note_run
 from dumont.ports import Ports, ProviderInstance, Transaction
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def learn(
         if _is_news(instance, state, asked_at):
             written += _meter(ports, instance.id, state, asked_at, before_at)
     # Written last: it says that until then all that is in the books and was not found changed had not changed.
-    ports.store.transact(lambda tx: tx.put(Schedule(id=f"meter-{provider}", last_run_at=asked_at)))
+    note_run(ports, f"meter-{provider}", asked_at)
     return written
 
 

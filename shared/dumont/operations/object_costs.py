@@ -8,6 +8,7 @@ from dumont.domain.accounts import days_between
 from dumont.domain.ledger import DAY_SECONDS, Kind, LedgerEntry, midnight_before
 from dumont.domain.records import Operation, OperationKind, OperationState, Schedule
 from dumont.domain.snapshots import Snapshot
+from dumont.operations.schedules import note_run
 from dumont.ports import Ports
 
 LAST = "object-costs"
@@ -39,7 +40,7 @@ def enter_yesterday(ports: Ports) -> int:
     for begin in range(0, len(entries), 200):
         batch = entries[begin : begin + 200]
         ports.store.transact(lambda tx, batch=batch: [tx.create(e) for e in batch])  # type: ignore[misc]
-    ports.store.transact(lambda tx: tx.put(Schedule(id=LAST, last_run_at=today)))
+    note_run(ports, LAST, today)
     return len(entries)
 
 

@@ -77,7 +77,9 @@ def reply(ports: Ports, settings: Settings, notifier: Notifier, chat_id: str) ->
         log.exception("work failed", extra={"chat": chat.id})
         answered = refused(error)
     # Done before it is answered: an answer that is lost is better than a wish that is carried out twice.
-    ports.store.transact(lambda tx: tx.put(replace(chat, done=True, lease_until=0.0, deadline=None)))
+    ports.store.transact(
+        lambda tx: tx.put(replace(tx.get(Chat, chat_id) or chat, done=True, lease_until=0.0, deadline=None))
+    )
     try:
         notifier.post(answered.message(chat), key=chat.id)
     except (NotTold, NotTellable) as error:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from dumont.local.market.instance import Instance
-from dumont.local.market.lifecycle import OFFLINE
+from dumont.local.market.lifecycle import OFFLINE, RUNNING
 
 HOUR_SECONDS = 3600.0
 
@@ -49,8 +49,10 @@ def charges(instance: Instance, start: float, end: float) -> tuple[float, float,
     low = max(start, instance.created_at)
     high = end if instance.destroyed_at is None else min(end, instance.destroyed_at)
     gpu_seconds = storage_seconds = 0.0
-    for span_start, span_end, phase in instance.timeline.spans(low, high):
-        if phase.running:
+    lasting = instance.timeline.lasting(low, high)
+    spans = instance.timeline.spans(low, high) if lasting is None else [(low, high, lasting)] if low < high else []
+    for span_start, span_end, phase in spans:
+        if phase.actual == RUNNING:
             gpu_seconds += span_end - span_start
         if phase.actual != OFFLINE:
             storage_seconds += span_end - span_start

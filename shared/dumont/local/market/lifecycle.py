@@ -115,6 +115,12 @@ class Timeline:
             if low < high:
                 yield low, high, phase
 
+    def lasting(self, start: float, end: float) -> Phase | None:
+        """The phase of all of [start, end); None where there are several, or it begins before the first."""
+        phases = self._phases
+        index = bisect.bisect_right(phases, start, key=_AT)
+        return phases[index - 1] if index > 0 and (index == len(phases) or phases[index].at >= end) else None
+
     def changes(self, start: float, end: float) -> list[float]:
         """When phases begin within (start, end)."""
         return [phase.at for phase in self._phases if start < phase.at < end]

@@ -1,0 +1,1 @@
+"""What the simulation measures, as one page: `make report`."""
