@@ -189,8 +189,8 @@ def _bill(report: Report) -> str:
     sources = ", ".join(f'<a class="soft" href="{escape(s)}">{escape(s.split("/")[3])}</a>' for s in prices.SOURCES)
     remark = (
         f"<small>List prices of {prices.AS_OF}: {sources}. Counted in virtual time on a fleet of one machine and on "
-        "one of ten that run round the clock (heartbeats each 5 s, a snapshot an hour, ordinary deaths); 1,000 and 10,000 "
-        "are reckoned from these, linear in the number of machines. Storage, network and logs are not in it. A "
+        "one of ten that run round the clock (heartbeats each 5 s, a snapshot an hour, ordinary deaths); 1,000 and "
+        "10,000 are reckoned from these, linear in the number of machines. Storage, network and logs are not in it. A "
         "request is taken to last as long as its port calls do, 30 ms each in the mean; one at a time on each "
         "instance.</small>"
     )
