@@ -141,7 +141,7 @@ def _deaths(calm: Findings, faults: Findings) -> str:
         "refused. Serving again includes the wait for the old host’s lease (30 s; up to 300 s in histories), a boot "
         "as on real markets and a restore; what a transfer of gigabytes would take is not in it.</small>"
     )
-    return "".join(parts) + tables.percentiles("seconds from a host’s death", rows) + remark
+    return "".join(parts) + tables.percentiles("time from a host’s death", rows) + remark
 
 
 def _kinds(calm: Findings) -> str:
@@ -171,7 +171,7 @@ def _lost(calm: Findings, faults: Findings) -> str:
         "die each hour, what is restored is now and then older than that. In histories it is due every 5 or 20 "
         "minutes, by hand, or never.</small>"
     )
-    return plot + tables.percentiles("seconds of lost work", dict(pair)) + remark
+    return plot + tables.percentiles("age of what was restored", dict(pair)) + remark
 
 
 def _orphans(calm: Findings, faults: Findings) -> str:
