@@ -57,5 +57,6 @@ def test_a_deliberate_defect_is_caught_by_an_invariant_that_it_names(name: str) 
     assert without is None, f"seed {seed} breaks an invariant without any defect"
 
 
-def test_the_list_of_defects_is_up_to_date() -> None:
+def test_each_defect_has_been_caught_and_the_list_says_so() -> None:
+    assert list(kept()) == list(DEFECTS), "make mutation-check ARGS='--new --write' looks for what is new"
     assert LIST.read_text() == as_markdown(kept()), "make mutation-check ARGS='--new --write' writes it"
