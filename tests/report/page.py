@@ -73,6 +73,7 @@ def _about(report: Report) -> str:
         f"Version {report.version}, {report.day}. Seeds {report.first_seed} to {report.first_seed + report.seeds - 1}; "
         f"fleets of {report.first_seed}. {together.machine_days:,.1f} machine-days of virtual time "
         f"({report.calm.machine_days:,.1f} in calm weather), {report.seconds:.0f} s of real time."
+        + (f" {len(together.broken)} seeds broke an invariant and are left out." if together.broken else "")
     )
 
 
