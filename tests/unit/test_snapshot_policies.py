@@ -98,6 +98,17 @@ def test_a_snapshot_is_due_so_long_after_the_last_was_begun_and_at_once_where_th
     assert snapshots.due_at(machine(), [older, first]) == NOW + 3700.0, "a newer one is whole"
 
 
+def test_hosts_that_die_more_often_than_snapshots_are_due_do_not_put_them_off_for_ever() -> None:
+    saved = taken("a", NOW + 100.0)
+    moved = {"epoch": 2, "running_since": NOW + 3000.0}
+    assert snapshots.due_at(machine(**moved), [saved]) == NOW + 3700.0, "an hour after the last one"
+    late = {"epoch": 3, "running_since": NOW + 9000.0}
+    assert snapshots.due_at(machine(**late), [saved]) == NOW + 9600.0, "it is overdue, and left to begin"
+    assert snapshots.due_at(machine(**late), [saved, taken("b", NOW + 9700.0, epoch=3)]) == NOW + 13_300.0
+    of_an_earlier_life = taken("c", NOW - 7200.0)
+    assert snapshots.due_at(machine(), [of_an_earlier_life]) == NOW + 3600.0
+
+
 def test_reading_back_is_due_every_so_many_days_and_never_where_there_is_nothing_to_read() -> None:
     good = [taken("a", NOW)]
     assert snapshots.verify_due_at(machine(), []) is None

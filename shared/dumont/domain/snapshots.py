@@ -143,10 +143,16 @@ def let_go(snapshots: Sequence[Snapshot], policy: Retention) -> list[Snapshot]:
     return sorted([s for s in newest_first if s.id not in kept] + failed, key=lambda s: s.created_at)
 
 
+SETTLE_SECONDS = 600.0
+"""A machine that has just begun to serve, anew or again, is left to it for so long before it is copied."""
+
+
 def due_at(machine: Machine, taken: Sequence[Snapshot]) -> float | None:
     """When the machine's policy wants its next snapshot: so long after the last one was begun, in this epoch, as the
-    spec says; a failed one counts, so that what cannot succeed is not tried each moment. At once where its newest
-    complete one was found damaged and none was begun since. None without a policy."""
+    spec says; a failed one counts, so that what cannot succeed is not tried each moment. Before the first of an epoch
+    it counts from the newest complete one of those before, or hosts that die more often than that would let none be
+    taken for ever. At once where its newest complete one was found damaged and none was begun since. None without a
+    policy."""
     every_minutes = machine.spec.snapshot_every_minutes
     if every_minutes is None or machine.running_since is None:
         return None
@@ -154,7 +160,10 @@ def due_at(machine: Machine, taken: Sequence[Snapshot]) -> float | None:
     begun = [s.created_at for s in taken if s.epoch == machine.epoch]
     if newest is not None and newest.damaged_at is not None and max(begun, default=0.0) <= newest.damaged_at:
         return newest.damaged_at
-    return max([machine.running_since, *begun]) + every_minutes * 60.0
+    every_seconds = every_minutes * 60.0
+    if begun or newest is None or newest.created_at < machine.created_at:
+        return max([machine.running_since, *begun]) + every_seconds
+    return max(newest.created_at + every_seconds, machine.running_since + min(SETTLE_SECONDS, every_seconds))
 
 
 VERIFY_AGAIN_SECONDS = 86400.0
