@@ -37,8 +37,10 @@ KINDS: dict[str, tuple[float, tuple[float, float] | None]] = {
 SWEEP_SECONDS, SWEEPS_FOR_SECONDS = 3.0, 58.0
 """As deployed: `SweepRequest`'s defaults."""
 WARM_UP_SECONDS = 1800.0
+RENTED_EACH_SECONDS = 10.0
+"""Nobody rents a hundred machines in one moment: their races would take the same few offers from one another."""
 FILES_EVERY_SECONDS = 1200.0
-FROM_ONE_CATALOGUE = 20
+FROM_ONE_CATALOGUE = 10
 """So many machines find room on one catalogue's listings; more need more listings."""
 SPEC = MachineSpec(min_vram_gib=12.0, run="python serve.py", snapshot_every_minutes=60.0, max_failovers_per_day=1000)
 
@@ -108,9 +110,9 @@ def _live(plan: Plan, world: World, begun: Begun) -> Findings:
     sweeps.start()
     world.agents.start()
     names = [f"m{number}" for number in range(plan.machines)]
-    for name in names:
+    for number, name in enumerate(names):
         up = functools.partial(provision.request, world.ports, name, SPEC, requested_by="report")
-        _spawn(world, f"up {name}", up)
+        world.hub.after(number * RENTED_EACH_SECONDS, functools.partial(_spawn, world, f"up {name}", up))
     world.hub.run(world.hub.now + WARM_UP_SECONDS)
     for name in names:
         if plan.rests:

@@ -73,6 +73,7 @@ def _about(report: Report) -> str:
         f"Version {report.version}, {report.day}. Seeds {report.first_seed} to {report.first_seed + report.seeds - 1}; "
         f"fleets of {report.first_seed}. {together.machine_days:,.1f} machine-days of virtual time "
         f"({report.calm.machine_days:,.1f} in calm weather), {report.seconds:.0f} s of real time."
+        + (f" {len(together.broken)} seeds broke an invariant and are left out." if together.broken else "")
     )
 
 
@@ -141,7 +142,7 @@ def _deaths(calm: Findings, faults: Findings) -> str:
         "refused. Serving again includes the wait for the old host’s lease (30 s; up to 300 s in histories), a boot "
         "as on real markets and a restore; what a transfer of gigabytes would take is not in it.</small>"
     )
-    return "".join(parts) + tables.percentiles("seconds from a host’s death", rows) + remark
+    return "".join(parts) + tables.percentiles("time from a host’s death", rows) + remark
 
 
 def _kinds(calm: Findings) -> str:
@@ -171,7 +172,7 @@ def _lost(calm: Findings, faults: Findings) -> str:
         "die each hour, what is restored is now and then older than that. In histories it is due every 5 or 20 "
         "minutes, by hand, or never.</small>"
     )
-    return plot + tables.percentiles("seconds of lost work", dict(pair)) + remark
+    return plot + tables.percentiles("age of what was restored", dict(pair)) + remark
 
 
 def _orphans(calm: Findings, faults: Findings) -> str:

@@ -85,7 +85,7 @@ def false_failovers(taken: Mapping[str, Findings]) -> str:
         rows.append([name, f"{days:,.2f}", f"{findings.failovers:,}", f"{findings.false_failovers:,}", rate])
     deaf = sum(findings.false_and_deaf for findings in taken.values())
     all_false = sum(findings.false_failovers for findings in taken.values())
-    why = f"Of the {all_false}, {deaf} were hosts whose SSH server had died. " if all_false else ""
+    why = f"Of hosts whose SSH server had died: {deaf} of {all_false}. " if all_false else ""
     remark = (
         "<small>False: from suspicion to fence the host was there, ran its container and was within reach. Failovers "
         f"that a user asked for are left out. {why}In brackets: with none seen, the rate that 95% confidence leaves "

@@ -61,6 +61,13 @@ def test_a_host_that_is_offline_bills_nothing() -> None:
     assert costs.accrued(back, START + 412).total_usd < costs.accrued(rental(), START + 412).total_usd
 
 
+def test_one_that_phoned_home_ran_though_nobody_saw_it_run() -> None:
+    silent = rental(state=InstanceState.CREATED, booted_at=None, metered_at=START + 300)
+    assert meter.gpu_seconds_at_most(gone(silent, START + 310), START, START + 400) == pytest.approx(10)
+    heard = replace(silent, phoned_home_at=START + 30)
+    assert meter.gpu_seconds_at_most(gone(heard, START + 310), START, START + 400) == pytest.approx(300)
+
+
 def test_what_was_paused_by_us_is_not_taken_to_run_while_nobody_looks() -> None:
     by_itself, _ = costs.stopped(replace(rental(), state=InstanceState.LOST), START + 112)
     by_us, _ = costs.stopped(replace(rental(), state=InstanceState.LOST), START + 112, by_us=True)

@@ -51,7 +51,7 @@ class Page(HTMLParser):
         if tag not in self.VOID:
             assert self._open.pop() == tag
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
         self.tags.append(tag)
 
 

@@ -139,6 +139,10 @@ def gpu_seconds_at_most(instance: Instance, from_time: float, to_time: float) ->
     """For how long its GPU can have billed within a stretch of time: each run as early and as long as can be, and, of
     one that is not paused, all the time for which nobody has looked."""
     known = turns(instance)
+    if len(known) == 1 and instance.booted_at is None and instance.phoned_home_at is not None:
+        # Its agent ran, and so did it, though no provider was seen to say so: lists lag, and then it was gone.
+        since = instance.seen_booting_at if instance.seen_booting_at is not None else known[0].after
+        known = (*known, Turn(state=Billed.RUNNING, after=since, seen_at=max(since, instance.phoned_home_at)))
     end = min(instance.gone_at, to_time) if instance.gone_at is not None else to_time
     total, counted_until = 0.0, from_time
     for number, turn in enumerate(known):
