@@ -12,7 +12,7 @@ from tests.simulation.defects import DEFECTS, HARMLESS
 
 RECORDS = Path(__file__).with_name("mutations.json")
 LIST = Path(__file__).with_name("MUTATIONS.md")
-OFTEN = 0.05
+OFTEN = 0.06
 """The share of seeds from which on a defect shows often enough to be held against each change of the code."""
 CHANCE = 1e-4
 """That a defect which shows that often shows in none of the seeds that are tried."""
