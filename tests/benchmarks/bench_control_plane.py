@@ -98,7 +98,7 @@ def used(machines: int, seconds: float) -> Use:
     counted = Counted(world.store)
     world.ports = replace(world.ports, store=counted)
     CountedHub(world.hub, use)
-    world.start_schedule()
+    world.start_schedule(seconds=58.0, every_seconds=3.0)
     for number in range(machines):
         provision.request(replace(world.ports, store=world.store.quiet), f"m{number}", SPEC, requested_by="bench")
     world.hub.run(world.hub.now + 900.0)

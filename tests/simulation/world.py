@@ -284,14 +284,15 @@ class World:
         if broken is not None:
             self.defects.append(broken)
 
-    def start_schedule(self) -> None:
-        """Cloud Scheduler: a sweep is started each minute, and may die like any invocation."""
+    def start_schedule(self, *, seconds: float = 55.0, every_seconds: float = 7.0) -> None:
+        """Cloud Scheduler: a sweep is started each minute, and may die like any invocation. It looks as often as is
+        said, for so long; deployed, every 3 s for nearly the minute."""
 
         def tick() -> None:
             if not self.outages.away("scheduler", self.hub.now):
                 self.hub.spawn(
                     "sweep",
-                    lambda: _sweep(self.ports),
+                    lambda: _sweep(self.ports, seconds, every_seconds),
                     dies_at=self.death(),
                     ended=lambda error: self._sweep_ended(error),
                 )
@@ -363,5 +364,5 @@ class World:
         self.deaths = lambda: None
 
 
-def _sweep(ports: Ports) -> None:
-    sweep_for(ports, seconds=55.0, every_seconds=7.0)
+def _sweep(ports: Ports, seconds: float, every_seconds: float) -> None:
+    sweep_for(ports, seconds=seconds, every_seconds=every_seconds)
