@@ -135,7 +135,9 @@ NEEDS = {
     "tunnel_stream.py": "ssh",
     "b2.py": "b2",
     "b2_http.py": "b2",
+    "b2_look.py": "b2",
     "slack.py": "slack",
+    "slack_look.py": "slack",
 }
 NEEDS_IN = {"gateway": "ssh"}
 """Adapter, or folder → the extra that it is made of. The engine is no module of a function's: it travels to hosts as
