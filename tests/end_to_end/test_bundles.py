@@ -188,7 +188,9 @@ def test_a_bundle_holds_no_test_no_secret_and_nothing_of_the_local_cloud(name: s
         packed = {entry: archive.read(entry) for entry in archive.namelist()}
     others = [entry for entry in packed if not entry.startswith("dumont/")]
     assert sorted(others) == ["main.py", "requirements.txt"]
-    assert [entry for entry in packed if re.match(r"dumont/(local|cli|build)/|.*(test|__pycache__|\.env)", entry)] == []
+    assert [
+        entry for entry in packed if re.match(r"dumont/(local|cli|build|openapi)/|.*(test|__pycache__|\.env)", entry)
+    ] == []
     key = re.compile(rb"dmt_[a-z0-9]{8,32}_[0-9a-f]{64}|-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/]{32}")
     assert [entry for entry, content in packed.items() if key.search(content)] == []
 

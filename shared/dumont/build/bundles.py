@@ -18,7 +18,7 @@ import dumont
 from dumont.build.declarations import FunctionDeclaration, load
 from dumont.build.lock import function_lock
 
-LEFT_OUT = frozenset({"build", "cli", "local"})
+LEFT_OUT = frozenset({"build", "cli", "local", "openapi"})
 """Subpackages that no deployed function uses."""
 SUFFIXES = frozenset({".py", ".json", ".html", ".sh", ".txt"})
 """What pyproject declares as package data, and Python; anything else in the tree is somebody's litter."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import re
@@ -124,7 +125,10 @@ def endpoint(
 ) -> Callable[[Handler], Callable[[Request], Response]]:
     """Make an HTTP function of a handler; what is said of who may come in is as `Door` has it."""
     door = Door(methods, open_to_the_world, google_calls)
-    functions_framework.errorhandler(werkzeug.exceptions.NotFound)(_unroutable)
+    # The framework's word for "the application that is being made now". Where there is none being made, since a program
+    # only looks at the functions, the last one that was may be at work already, and takes no more.
+    with contextlib.suppress(AssertionError):
+        functions_framework.errorhandler(werkzeug.exceptions.NotFound)(_unroutable)
 
     def wrap(handler: Handler) -> Callable[[Request], Response]:
         @functools.wraps(handler)
