@@ -196,6 +196,7 @@ def kept(draw: st.DrawFn) -> Instance:
         ),
         next_check_at=draw(times),
         returned_at=draw(st.none() | times),
+        woken_at=draw(st.none() | times),
     )  # fmt: skip
 
 
@@ -225,6 +226,7 @@ def test_who_cannot_be_woken_sleeps_on_with_what_was_kept(
         # Nothing of it bills a GPU: it was not started, or its start was refused or cancelled.
         assert paused.state is InstanceState.LOST
         assert paused.problem is None or paused.problem.code not in ("start_failed", "starting")
+        assert paused.woken_at is None or (paused.problem is not None and paused.problem.code == "start_too_slow")
 
 
 @given(wakes, wakers, kept(), books())

@@ -107,7 +107,10 @@ def stays_paused(op: Operation, instance: Instance) -> bool:
 
 def _may_run(kept: Instance) -> bool:
     """Whether a start of it may have had an effect that nobody has cancelled."""
-    unknown = kept.problem is not None and kept.problem.code in (START_FAILED, STARTING.code)
+    code = kept.problem.code if kept.problem is not None else ""
+    unknown = code in (START_FAILED, STARTING.code)
+    # It was put aside since its provider still had it for stopped, or its host for broken: the start may be under way.
+    unknown = unknown or (kept.woken_at is not None and code != TOO_SLOW.code)
     return kept.state is not InstanceState.LOST or unknown
 
 

@@ -137,7 +137,8 @@ def stop(invocation: Invocation, instance: Instance) -> None:
         if known.state in (InstanceState.RELEASING, InstanceState.GONE):
             return known
         if not cancelled:
-            return replace(known, problem=known.problem or failover.TOO_SLOW, next_check_at=now + LOOK_SECONDS)
+            unstopped = failover.STARTING if known.state is InstanceState.LOST else failover.TOO_SLOW
+            return replace(known, problem=known.problem or unstopped, next_check_at=now + LOOK_SECONDS)
         return replace(
             tending.put_aside(known, now, failover.TOO_SLOW), last_status="stopped", next_check_at=now + LOOK_SECONDS
         )
