@@ -12,7 +12,7 @@ from dumont.domain.errors import BlobError, ShellError
 from dumont.domain.records import Instance, InstanceState, Machine, Operation, OperationKind, Problem, Step
 from dumont.domain.snapshots import Snapshot
 from dumont.operations import engine_host, engine_jobs, engine_runs
-from dumont.operations.invocation import Fact, Invocation
+from dumont.operations.invocation import Fact, Invocation, LeaseLostError
 from dumont.ports import Ports, ShellSession
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,13 @@ def _start(invocation: Invocation, op: Operation, machine: Machine, instance: In
     run = f"{op.id}-{snapshot.id}-{instance.restores + 1}"
     # A job may begin with another machine's snapshot, which its user named: then this host reads that machine's prefix.
     key = ports.make_blobs().mint_key(snapshots.machine_prefix(snapshot.machine), "read", KEY_SECONDS, holder=op.id)
+    try:
+        # Held up for longer than the lease, we may not be the one to start anything any more: where the operation has
+        # ended meanwhile, so have its keys, all but ours.
+        invocation.apply(lambda _tx, o, _machine: o)
+    except LeaseLostError:
+        engine_runs.revoke(ports, key.key_id)
+        raise
     engine = ports.engine()
     try:
         session = _connect(ports, instance)
@@ -69,14 +76,20 @@ def _start(invocation: Invocation, op: Operation, machine: Machine, instance: In
         raise
     step = Step(name="start restore", started_at=began, ended_at=invocation.now(), instance_id=instance.id)
     due_at = invocation.now() + (0.0 if ended else POLL_SECONDS)
-    invocation.record(
-        {
-            instance.id: lambda i: replace(
-                i, engine_run=run, store_key_id=key.key_id, restores=i.restores + 1, tries=0, next_check_at=due_at
-            )
-        },
-        lambda o: replace(o, steps=(*o.steps, step)),
-    )
+    try:
+        invocation.record(
+            {
+                instance.id: lambda i: replace(
+                    i, engine_run=run, store_key_id=key.key_id, restores=i.restores + 1, tries=0, next_check_at=due_at
+                )
+            },
+            lambda o: replace(o, steps=(*o.steps, step)),
+        )
+    except LeaseLostError:
+        now_is = ports.store.get(Operation, op.id)
+        if now_is is None or not now_is.open:
+            engine_runs.revoke(ports, key.key_id)  # else it ends with the others, when the operation does
+        raise
 
 
 def _poll(invocation: Invocation, op: Operation, instance: Instance) -> None:
