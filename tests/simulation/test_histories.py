@@ -51,8 +51,8 @@ def test_no_seed_that_once_broke_an_invariant_breaks_it_again(seed: int, era: in
 
 
 CI_ERA = 2
-"""In the weather of the third era one seed in about a thousand still finds something (FOUND.md has what was mended), and
-a change that has nothing to do with it must not wait for that: `make simulate` looks there."""
+"""In the weather of the third era one seed in about a thousand still finds something (see FOUND.md), and a change that
+has nothing to do with it must not wait for that: `make simulate` looks there."""
 
 
 @pytest.mark.parametrize("first", range(FIRST_SEED, FIRST_SEED + SEEDS, BATCH))
