@@ -249,16 +249,15 @@ class Invariants:
             # Outages are short here: who never even searched in all that time was kept from it by us.
             raise Broken(f"liveness: {starved[0].id} used up all its time and did nothing: {starved[0]}")
         # A budget tries again and again where a machine's SSH is dead for good: its latest try may be under way.
-        still_open = [
-            op
-            for op in store.find(Operation, ALL)
-            if op.open and not (op.requested_by == "budget" and now - op.created_at < BUDGETS_TRY_SECONDS)
-        ]
+        tries = {op.id for op in store.find(Operation, ALL) if op.open and op.requested_by == "budget"
+                 and now - op.created_at < BUDGETS_TRY_SECONDS}  # fmt: skip
+        still_open = [op for op in store.find(Operation, ALL) if op.open and op.id not in tries]
         if still_open:
             raise Broken(f"invariant 7: {still_open[0].kind} {still_open[0].id} never ended: {still_open[0]}")
         machines = store.find(Machine, ALL)
         stable = (MachineState.RUNNING, MachineState.HIBERNATED, MachineState.FAILED, MachineState.DESTROYED)
         unstable = [m for m in machines if m.state not in stable or m.operation_id is not None]
+        unstable = [m for m in unstable if m.operation_id not in tries]
         if unstable:
             raise Broken(f"invariant 7: {unstable[0].id} stays {unstable[0].state}, held by {unstable[0].operation_id}")
         current: set[str | None] = {i for m in machines for i in held_by(m)}
