@@ -225,7 +225,7 @@ class Invariants:
                 if json.loads(content[0]) != world.saved[taken.id]:
                     raise Broken(f"invariant 5: {taken.id} is not what was in the workspace")
         blobs = world.blobs
-        unexcused = [key for key in blobs.keys if not {key, blobs.holders[key]} & blobs.unrevoked]
+        unexcused = [key for key in blobs.keys if not {key, blobs.holders[key]} & (blobs.unrevoked | tries)]
         if unexcused:
             raise Broken(f"invariant 9: keys outlive their operations: {[(k, blobs.holders[k]) for k in unexcused]}")
 
