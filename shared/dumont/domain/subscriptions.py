@@ -1,7 +1,7 @@
 """Webhooks out: who wants to be told of what, each message to them, how it is signed, and when it is sent again. Pure.
 
 Signed as Standard Webhooks has it (https://github.com/standard-webhooks/standard-webhooks): its libraries verify it.
-Secrets are made of the deployment's master key when they are needed, and stored nowhere.
+Secrets are made of the deployment's token key when they are needed, and stored nowhere.
 """
 
 from __future__ import annotations
