@@ -111,7 +111,8 @@ def test_what_ends_an_instance_kills_its_processes(rig: Rig, kind: str, status: 
     rig.fault(kind, instance_id=instance)
     rig.until(instance, status)
     wait_for(lambda: not processes_of(rig.folder / str(instance)), "the end of its processes")
-    assert not ssh_answers(row)
+    # A process that is being killed loses its memory, by which we see it, a moment before its sockets.
+    wait_for(lambda: not ssh_answers(row), "a closed port")
 
 
 def test_a_fault_may_be_set_for_later(rig: Rig) -> None:
