@@ -4,6 +4,7 @@ command, with the settings that it is given and nothing else."""
 from __future__ import annotations
 
 import compileall
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -69,9 +70,11 @@ class Environments:
         options = ["--quiet", "--require-hashes", "-r", str(requirements)]
         # uv takes a quarter of pip's time. Where an index is told to pip alone, pip does it.
         uv = [sys.executable, "-m", "uv", "pip", "install", "--python", python, "--cache-dir", str(self.folder / "uv")]
-        if subprocess.run([*uv, "--compile-bytecode", *options], check=False, timeout=300).returncode != 0:
-            pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "install"]
-            subprocess.run([*pip, *options], check=True, timeout=300)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if subprocess.run([*uv, "--compile-bytecode", *options], check=False, timeout=120).returncode == 0:
+                return
+        pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "install"]
+        subprocess.run([*pip, *options], check=True, timeout=300)
 
 
 @dataclass(frozen=True)
