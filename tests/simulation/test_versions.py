@@ -28,6 +28,7 @@ def test_histories_hold_while_three_versions_write_the_records() -> None:
         world = run(seed, jobs=True, watch=lambda world, made=made: made.append(told_by_three_versions(world)))  # type: ignore[misc]
         [versions] = made
         assert versions.lost == [], f"{seed}: what the next version wrote is gone: read a record before it is written"
+        assert world.store.unread == set(), f"{seed}: read a record before it is written"
         assert min(versions.written.values()) > 20, f"{seed}: {versions.written}"
         assert not [op for op in world.store.quiet.find(Operation, Query(limit=10_000)) if op.open], seed
         steps |= versions.steps
