@@ -88,7 +88,7 @@ class Release:
         faults = {name: look(url, name) for name in public}
         until = time.monotonic() + self._patience_seconds
         while any(faults.values()) and time.monotonic() < until:
-            time.sleep(3.0)
+            time.sleep(3.0)  # nothing tells when a revision serves all its traffic, or an invoker's right holds
             faults |= {name: look(url, name) for name, fault in faults.items() if fault}
         if any(faults.values()):
             raise ReleaseError("; ".join(fault for fault in faults.values() if fault))
