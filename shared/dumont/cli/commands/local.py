@@ -14,9 +14,12 @@ def local() -> None:
     """Run everything on this machine, against a simulated market."""
 
 
+PORT = click.IntRange(1, 65_535)
+
+
 @local.command("up")
-@click.option("--port", type=int, default=8080, show_default=True, help="The API.")
-@click.option("--market-port", type=int, default=8090, show_default=True, help="The simulated market.")
+@click.option("--port", type=PORT, default=8080, show_default=True, help="The API.")
+@click.option("--market-port", type=PORT, default=8090, show_default=True, help="The simulated market.")
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
@@ -42,6 +45,8 @@ def local_up(
     port: int, market_port: int, data: Path | None, time_scale: float, boots: str, emulators: bool, seed: int
 ) -> int:
     """Start the local cloud and stay until Ctrl-C: all functions at http://localhost:PORT/<function>."""
+    if port == market_port:
+        raise click.UsageError("--port and --market-port are the same")
     from dumont.local.cloud import serve
 
     return serve(
