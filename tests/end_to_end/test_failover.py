@@ -81,6 +81,17 @@ def a_healthy_machine_is_moved_by_hand(cloud: Cloud) -> None:
     trainer.pays()
 
 
+def an_empty_machine_is_moved_by_hand(cloud: Cloud) -> None:
+    """Nothing was saved, since there is nothing: it does not wait for its old host, which nobody will give back."""
+    trainer = Trainer(cloud, "empty")
+    old = trainer.serves()
+    done = cloud.cli("failover", "empty")
+    assert done.returncode == 0, done.stdout + done.stderr
+    trainer.moved(2)
+    assert trainer.serves() != old
+    trainer.pays()
+
+
 STORIES: list[Story] = [
     ten_failovers_in_a_row,
     a_host_whose_network_is_cut_for_ever,
@@ -88,6 +99,7 @@ STORIES: list[Story] = [
     an_outbid_host_that_is_not_to_be_had_again,
     a_container_that_exited_is_started_again_with_its_disk,
     a_healthy_machine_is_moved_by_hand,
+    an_empty_machine_is_moved_by_hand,
 ]
 
 

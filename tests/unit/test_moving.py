@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from dumont.domain import failover, moving, provisioning, snapshots
-from dumont.domain.actions import Abandon, Dismiss, Fence, Finish, GiveUp, InspectWorkspace, StartEngine, TakeBack
+from dumont.domain.actions import Abandon, Dismiss, Fence, Finish, GiveUp, InspectWorkspace, StartEngine, TakeBack, Try
 from dumont.domain.destruction import CHECKED
 from dumont.domain.records import InstanceState, Machine, MachineSpec, MachineState, Operation, OperationKind, Problem
 from tests.unit.test_meter import START, rental
@@ -63,6 +63,14 @@ def test_what_keeps_it_from_being_saved_ends_it_and_it_gives_way_to_who_holds_th
     assert isinstance(decide(replace(MOVE, problem=Problem(code="snapshot_incomplete", detail=""))), Finish)
     assert isinstance(decide(machine=replace(MACHINE, operation_id="op-2")), Abandon)
     assert isinstance(decide(machine=replace(MACHINE, epoch=2)), Abandon)
+
+
+def test_one_that_was_empty_is_built_anew_and_does_not_wait_for_its_old_host() -> None:
+    lost = rental(id="i-1", state=InstanceState.LOST, next_check_at=NOW + 60, operation_id="op-1")
+    over = replace(MOVE, phase=provisioning.RACE, epoch=2)
+    machine = replace(MACHINE, epoch=2, state=MachineState.FAILING_OVER, instance_id=None)
+    assert failover.decide(replace(over, found_empty=True), machine, [lost], NOW) == Try("cold")
+    assert failover.decide(over, machine, [lost], NOW) == Try("hold"), "what nobody looked at may hold files"
 
 
 def test_where_there_is_nowhere_to_move_to_it_goes_on_where_it_was() -> None:

@@ -277,7 +277,7 @@ def _is_spares_time(op: Operation, spares: Sequence[Instance], now: float) -> bo
 def may_lose(op: Operation, spec: MachineSpec, lost: Instance | None) -> bool:
     """Whether a machine may be built anew: there is a verified snapshot to restore, or nothing that could be lost with
     its old host, or somebody said that it may be (invariant 4)."""
-    if op.snapshot_id is not None or op.discard:
+    if op.snapshot_id is not None or op.discard or op.found_empty:
         return True
     return not op.unrestorable and (spec.stateless or _is_gone(lost))
 

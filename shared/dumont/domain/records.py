@@ -319,6 +319,8 @@ class Operation(Record, frozen=True, kw_only=True):
     """Hibernate: "pause" keeps the stopped instance, "hibernate" keeps nothing but the snapshot."""
     forced: bool = False
     """Failover: a user wants it, whatever the evidence says."""
+    found_empty: bool = False
+    """Failover: wanted by a user, and its workspace held no file: nothing is lost with its old host."""
     evidence: tuple[Evidence, ...] = ()
     """Failover: what was seen of the suspect, the latest last."""
     unrestorable: bool = False

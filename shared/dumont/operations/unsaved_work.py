@@ -54,7 +54,8 @@ def inspect(invocation: Invocation, op: Operation, instance_id: str) -> None:
                 return replace(o, tries=o.tries + 1, not_before=now + 1.0)
             return replace(o, problem=problem, steps=(*o.steps, step))
         if not files:
-            return replace(o, phase=_saved(o), tries=0, not_before=0.0, steps=(*o.steps, step))
+            empty = o.kind is OperationKind.FAILOVER
+            return replace(o, phase=_saved(o), found_empty=empty, tries=0, not_before=0.0, steps=(*o.steps, step))
         if o.snapshot_first and machine is not None:
             held = replace(step, ok=True, detail="it holds files, and a snapshot is taken first")
             return replace(_begin_copy(tx, o, machine, snapshot_id, now), steps=(*o.steps, held))
