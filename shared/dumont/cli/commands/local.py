@@ -8,6 +8,8 @@ import click
 
 from dumont.cli.output import Cli, common_options
 
+PORT = click.IntRange(1, 65535)
+
 
 @click.group()
 def local() -> None:
@@ -15,8 +17,8 @@ def local() -> None:
 
 
 @local.command("up")
-@click.option("--port", type=int, default=8080, show_default=True, help="The API.")
-@click.option("--market-port", type=int, default=8090, show_default=True, help="The simulated market.")
+@click.option("--port", type=PORT, default=8080, show_default=True, help="The API.")
+@click.option("--market-port", type=PORT, default=8090, show_default=True, help="The simulated market.")
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
@@ -41,7 +43,10 @@ def local() -> None:
 def local_up(
     port: int, market_port: int, data: Path | None, time_scale: float, boots: str, emulators: bool, seed: int
 ) -> int:
-    """Start the local cloud and stay until Ctrl-C: all functions at http://localhost:PORT/<function>."""
+    """Start the local cloud and stay until Ctrl-C.
+
+    All functions are at http://localhost:PORT/<function>.
+    """
     from dumont.local.cloud import serve
 
     return serve(
