@@ -30,7 +30,7 @@ locals {
     budget-reached = {
       title    = "A budget, or most of it, is spent"
       severity = "WARNING"
-      messages = ["budget reached", "budget: a share is spent"]
+      messages = ["budget reached", "budget: a share is spent", "budget: a machine cannot be stopped"]
       advice   = "`dumont budget` shows which, `dumont cost` what it went to. At the limit Dumont stops what bills."
     }
     credit-low = {

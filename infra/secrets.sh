@@ -23,7 +23,7 @@ value_of() {
     case $1 in
     dumont-ssh-private-key)
         ssh-keygen -q -t ed25519 -N '' -C dumont -f "$scratch/key" && cat "$scratch/key" ;;
-    dumont-data-master-key)
+    dumont-data-master-key | dumont-token-key)
         head -c 48 /dev/urandom | base64 -w 0 ;;
     dumont-slack-*)
         local said

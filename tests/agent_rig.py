@@ -233,23 +233,24 @@ class Host:
         return found
 
     def agents(self) -> list[psutil.Process]:
-        return [p for p in self.processes() if any(word.endswith(".pyz") for word in _words(p))]
+        return [p for p in self.processes() if any(word.endswith(".pyz") for word in words(p))]
 
     def others(self) -> list[psutil.Process]:
         """The workload's processes."""
-        return [p for p in self.processes() if not any(word.endswith(".pyz") for word in _words(p))]
+        return [p for p in self.processes() if not any(word.endswith(".pyz") for word in words(p))]
 
     def log(self, name: str = ".dumont/workload.log") -> str:
         path = self.home / name
         return path.read_text() if path.exists() else ""
 
     def kill(self) -> None:
-        """SIGKILL for everything."""
+        """SIGKILL for everything. Those that nobody reaps stay as zombies, which `processes` does not count."""
+        pause = threading.Event()
         while found := self.processes():
             for process in found:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
-            psutil.wait_procs(found, timeout=1.0)
+            pause.wait(0.01)
 
 
 @dataclass(frozen=True)
@@ -259,7 +260,8 @@ class _Result:
     stderr: bytes
 
 
-def _words(process: psutil.Process) -> list[str]:
+def words(process: psutil.Process) -> list[str]:
+    """Its command line; none if it has ended."""
     try:
         return list(process.cmdline())
     except psutil.Error:

@@ -239,11 +239,11 @@ def _no_data_key(machine: str) -> bytes:
 
 
 def _no_agent_secret() -> bytes:
-    raise InvalidInput("no key is configured to make tokens with", field="DUMONT_DATA_MASTER_KEY")
+    raise InvalidInput("no key is configured to make tokens with", field="DUMONT_TOKEN_KEY")
 
 
 def _no_subscription_secret(_subscription: str, _generation: int) -> bytes:
-    raise InvalidInput("no key is configured to sign webhooks with", field="DUMONT_DATA_MASTER_KEY")
+    raise InvalidInput("no key is configured to sign webhooks with", field="DUMONT_TOKEN_KEY")
 
 
 class EngineFiles(msgspec.Struct, frozen=True, kw_only=True):

@@ -60,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     vast_webhook_secret: str = ""
     data_master_key: str = ""
     data_master_key_file: str = ""
+    token_key: str = ""
+    token_key_file: str = ""
     scheduler_job: str = ""
     caller: str = ""
     audience: str = ""
@@ -123,6 +125,8 @@ def read(environment: Mapping[str, str]) -> Settings:
         vast_webhook_secret=environment.get("DUMONT_VAST_WEBHOOK_SECRET", ""),
         data_master_key=environment.get("DUMONT_DATA_MASTER_KEY", ""),
         data_master_key_file=environment.get("DUMONT_DATA_MASTER_KEY_FILE", ""),
+        token_key=environment.get("DUMONT_TOKEN_KEY", ""),
+        token_key_file=environment.get("DUMONT_TOKEN_KEY_FILE", ""),
         scheduler_job=environment.get("DUMONT_SCHEDULER_JOB", ""),
         caller=caller,
         audience=audience,

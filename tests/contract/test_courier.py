@@ -77,6 +77,12 @@ def test_a_certificate_for_another_name_or_of_nobody_is_refused(secure: Receiver
     assert len(secure.got) == before
 
 
+@pytest.mark.parametrize("path", ["/a;b=c/d;e=f?g;h", "/a;b", "/?key=1", "/%3b%2F/", "/twice//"])
+def test_the_whole_of_a_urls_path_is_asked_for(plain: Receiver, path: str) -> None:
+    HttpCourier(nowhere).post(at(plain, path=path), HERE, {}, b"{}")
+    assert plain.got[-1].path == path
+
+
 def test_of_several_addresses_the_first_that_answers_is_taken(plain: Receiver) -> None:
     posted = HttpCourier(nowhere).post(at(plain), ["127.0.0.9", "127.0.0.1"], {}, b"{}")
     assert posted.status == 204

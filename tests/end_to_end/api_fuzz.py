@@ -64,7 +64,7 @@ def agent_token(cloud: Cloud) -> str:
     data = cloud.folder / "data"
     own = {
         "DUMONT_STORE": f"sqlite:{data / 'store.sqlite3'}",
-        "DUMONT_DATA_MASTER_KEY_FILE": str(data / "data-master-key"),
+        "DUMONT_TOKEN_KEY_FILE": str(data / "token-key"),
     }
     secret = wiring.build(read(own)).agent_secret()
     return tokens.make(secret, "trainer", machine["epoch"], machine["instance_id"])

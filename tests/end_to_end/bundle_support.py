@@ -3,9 +3,13 @@ command, with the settings that it is given and nothing else."""
 
 from __future__ import annotations
 
+import compileall
+import contextlib
 import fcntl
 import hashlib
 import os
+import py_compile
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,8 +33,15 @@ START_SECONDS = 30.0
 
 
 def build_bundles(folder: Path) -> dict[str, Bundle]:
-    """All of them, by their functions' names."""
+    """All of them, by their functions' names; what they have in common is compiled for all at once, where each would
+    have done so at its start."""
     built = build(ROOT / "functions", ROOT / "requirements", folder)
+    first, *others = (bundle.folder / "dumont" for bundle in built)
+    # Unchecked: each bundle's copy of a source has a time of its own.
+    compileall.compile_dir(first, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    for compiled in first.rglob("__pycache__"):
+        for other in others:
+            shutil.copytree(compiled, other / compiled.relative_to(first), copy_function=os.link)
     return {bundle.declaration.name: bundle for bundle in built}
 
 
@@ -51,14 +62,19 @@ class Environments:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another of pytest's workers may want the same one
             if not done.exists():
                 venv.create(home, clear=True, symlinks=True)
-                python = str(home / "bin" / "python")
-                pip = [sys.executable, "-m", "pip", "--python", python, "--quiet", "--disable-pip-version-check"]
-                install = ["install", "--no-compile", "--require-hashes", "-r", str(requirements)]
-                subprocess.run([*pip, *install], check=True, timeout=300)
-                # Some packages carry templates that are not Python, so the status of this says nothing.
-                subprocess.run([python, "-m", "compileall", "-qq", "-j", "0", str(home / "lib")], check=False)
+                self._install(str(home / "bin" / "python"), requirements)
                 done.touch()
         return home / "bin"
+
+    def _install(self, python: str, requirements: Path) -> None:
+        options = ["--quiet", "--require-hashes", "-r", str(requirements)]
+        # uv takes a quarter of pip's time. Where an index is told to pip alone, pip does it.
+        uv = [sys.executable, "-m", "uv", "pip", "install", "--python", python, "--cache-dir", str(self.folder / "uv")]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if subprocess.run([*uv, "--compile-bytecode", *options], check=False, timeout=120).returncode == 0:
+                return
+        pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "install"]
+        subprocess.run([*pip, *options], check=True, timeout=300)
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,7 @@ def deployed(folder: Path, bundles: dict[str, Bundle], environments: Environment
             "B2_APPLICATION_KEY_ID": objects.key_id,
             "B2_APPLICATION_KEY": objects.key,
             "DUMONT_DATA_MASTER_KEY": secrets.token_hex(32),
+            "DUMONT_TOKEN_KEY": secrets.token_hex(32),
         }
         common = {
             "GOOGLE_CLOUD_PROJECT": PROJECT,

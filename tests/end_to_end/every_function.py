@@ -27,7 +27,7 @@ from tests.end_to_end.cloud import free_port
 
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = load(ROOT / "functions")
-MASTER_KEY = "every-function-" + "k" * 40
+TOKEN_KEY = "every-function-" + "k" * 40
 MACHINE = "trainer"
 
 NOT_IN_MAIN = {
@@ -59,7 +59,7 @@ def serving(folder: Path, **settings: str) -> Iterator[Served]:
         "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}",
         "DUMONT_STORE": f"sqlite:{folder / 'store.db'}",
         "DUMONT_BUS": nowhere,
-        "DUMONT_DATA_MASTER_KEY": MASTER_KEY,
+        "DUMONT_TOKEN_KEY": TOKEN_KEY,
         "DUMONT_SSH_PRIVATE_KEY": generate_key()[0],
         "DUMONT_SLACK_SIGNING_SECRET": "slack-" + "s" * 32,
         "DUMONT_VAST_WEBHOOK_SECRET": "webhook-" + "w" * 32,

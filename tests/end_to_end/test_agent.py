@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -83,7 +84,7 @@ def test_the_end_of_the_engine_is_told_at_once(host: Host) -> None:
     ended_at = time.monotonic()
     (run / "status").write_text("0\n")
     wait_for(lambda: host.plane.last.get("engine") == {"run": run.name, "ended": True}, "its end is told")
-    assert host.plane.beats[-1].at - ended_at < 2.0, "not at the pace of heartbeats, which is 20 s here"
+    assert host.plane.beats[-1].at - ended_at < 10.0, "not at the pace of heartbeats, which is 20 s here"
 
 
 def test_it_runs_the_workload_in_its_workspace_and_keeps_its_output(host: Host) -> None:
@@ -124,13 +125,20 @@ def _is_ours(process: psutil.Process, host: Host) -> bool:
         return False
 
 
+def sleeps(host: Host) -> list[list[str]]:
+    """The command lines of its processes that sleep."""
+    return [words for process in host.others() if (words := agent_rig.words(process))[:1] == ["sleep"]]
+
+
 def test_another_command_takes_the_place_of_the_first(host: Host) -> None:
     host.plane.says = serve("echo first; exec sleep 60")
     host.start()
     wait_for(lambda: "first" in host.log(), "the first")
     host.plane.says = serve("echo second; exec sleep 62")
     wait_for(lambda: "second" in host.log(), "the second")
-    assert [p.cmdline() for p in host.others() if p.name() == "sleep"] == [["sleep", "62"]]
+    # The shell that said so becomes the sleep a moment later.
+    wait_for(lambda: sleeps(host), "its sleep")
+    assert sleeps(host) == [["sleep", "62"]]
 
 
 def test_a_host_that_is_cut_off_has_stopped_when_its_lease_ends_and_serves_after_it(host: Host) -> None:
@@ -267,11 +275,13 @@ def test_the_token_is_seen_nowhere(host: Host) -> None:
     secret = host.config().token.encode()
     for path in host.home.rglob("*"):
         if path.is_file() and path.name != "config.json":
-            assert secret not in path.read_bytes(), path
+            with contextlib.suppress(FileNotFoundError):  # the agent's own, for a moment
+                assert secret not in path.read_bytes(), path
     assert (host.folder / "config.json").stat().st_mode & 0o077 == 0
     for process in host.processes():
         for name in ("cmdline", "environ"):
-            assert secret not in Path(f"/proc/{process.pid}/{name}").read_bytes()
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                assert secret not in Path(f"/proc/{process.pid}/{name}").read_bytes()
 
 
 def test_a_second_agent_ends_at_once(host: Host) -> None:

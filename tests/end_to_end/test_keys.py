@@ -20,7 +20,7 @@ from dumont.edge import keys
 from dumont.ports import Query
 from tests.contract.stores import machine, put
 from tests.end_to_end.entry_support import serving as entry_serving
-from tests.end_to_end.every_function import MASTER_KEY, Served, serving
+from tests.end_to_end.every_function import TOKEN_KEY, Served, serving
 
 REQUESTS, CHANGES, WRONG = 12, 6, 4
 LIMITS = {
@@ -168,7 +168,7 @@ def test_one_keys_requests_through_the_gateway_and_v1_are_counted_across_process
 def test_wrong_proofs_at_the_gateway_are_told_so_a_few_times_and_none_is_not_counted(
     folder: Path, one: Served, name: str
 ) -> None:
-    settings = {"DUMONT_PROXIES": "1", "DUMONT_WRONG_KEYS_PER_MINUTE": str(WRONG), "DUMONT_DATA_MASTER_KEY": MASTER_KEY}
+    settings = {"DUMONT_PROXIES": "1", "DUMONT_WRONG_KEYS_PER_MINUTE": str(WRONG), "DUMONT_TOKEN_KEY": TOKEN_KEY}
     wrong, address = f"dmt_0123456789abcdef_{'0' * 64}", {"X-Forwarded-For": f"203.0.113.{len(name)}"}
     operator = keys.make(one.store, SystemIds(), SystemClock(), name="ci", role=Role.OPERATOR)
     path = "/models" if name == "v1" else "/nobody/8000/"

@@ -21,9 +21,9 @@ from dumont.edge import keys
 from dumont.edge.gateway import tokens as gateway_tokens
 from dumont.ports import Query
 from tests.contract.stores import instance, machine, put
-from tests.end_to_end.every_function import MASTER_KEY, Served, serving
+from tests.end_to_end.every_function import TOKEN_KEY, Served, serving
 
-SECRET = hmac.new(MASTER_KEY.encode(), b"dumont agent tokens", "sha256").digest()
+SECRET = hmac.new(TOKEN_KEY.encode(), b"dumont agent tokens", "sha256").digest()
 
 
 @pytest.fixture(scope="module")

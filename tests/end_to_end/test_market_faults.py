@@ -95,7 +95,7 @@ def test_ssh_that_dies_later_breaks_off_who_is_in(rig: Rig) -> None:
         async with rig.login(row) as connection:
             process = await connection.create_process("sleep 100")
             rig.fault("ssh_dead", instance_id=instance)
-            await asyncio.wait_for(process.wait_closed(), 5)
+            await asyncio.wait_for(process.wait_closed(), 20)
             return True
 
     assert asyncio.run(broken_off())
@@ -116,7 +116,7 @@ def test_what_ends_an_instance_kills_its_processes(rig: Rig, kind: str, status: 
 
 
 def test_a_fault_may_be_set_for_later(rig: Rig) -> None:
-    rig.fault("dies", after_seconds=0.5)
+    rig.fault("dies", after_seconds=1.5)
     instance = rig.create()
     rig.until(instance, "running")
     rig.until(instance, "exited")
@@ -125,7 +125,7 @@ def test_a_fault_may_be_set_for_later(rig: Rig) -> None:
 def test_a_host_that_comes_back_has_its_disk(rig: Rig) -> None:
     instance = rig.create()
     run(rig, instance, "echo kept > workspace/file")
-    rig.fault("offline", instance_id=instance, seconds=0.5)
+    rig.fault("offline", instance_id=instance, seconds=1.5)
     rig.until(instance, "offline")
     assert run(rig, instance, "cat workspace/file").stdout == "kept\n"
 
@@ -136,7 +136,7 @@ def test_a_resume_that_is_refused_is_queued_and_comes_later(rig: Rig) -> None:
     path = f"/api/v0/instances/{instance}/"
     rig.http.put(path, json={"state": "stopped"})
     wait_for(lambda: rig.row(instance)["actual_status"] != "running", "the stop")  # type: ignore[index]
-    rig.fault("resume_refused", instance_id=instance, seconds=0.5)
+    rig.fault("resume_refused", instance_id=instance, seconds=1.5)
     answer = rig.http.put(path, json={"state": "running"}).json()
     assert answer["success"] is False
     assert answer["msg"] == "Required resources are currently unavailable, state change queued."
@@ -147,7 +147,7 @@ def test_a_resume_that_is_refused_is_queued_and_comes_later(rig: Rig) -> None:
 def test_a_destroy_that_lags_leaves_the_instance_for_a_while(rig: Rig) -> None:
     instance = rig.create()
     rig.until(instance, "running")
-    rig.fault("destroy_lags", seconds=0.5)
+    rig.fault("destroy_lags", seconds=1.5)
     assert rig.http.delete(f"/api/v0/instances/{instance}/").json()["success"] is True
     assert rig.row(instance) is not None
     wait_for(lambda: rig.row(instance) is None, "the destruction")
@@ -213,27 +213,25 @@ def test_a_lost_answer_may_keep_the_client_waiting_past_its_time(rig: Rig) -> No
     ask = rig.offers()[0]["id"]
     with pytest.raises(httpx.ReadTimeout):
         rig.http.put(f"/api/v0/asks/{ask}/", json={**BODY, "label": "held"}, timeout=0.3)
-    rows = rig.http.get("/api/v1/instances/").json()["instances"]
+    # It may have given up before it was heard.
+    rows = wait_for(lambda: rig.http.get("/api/v1/instances/").json()["instances"], "the instance")
     assert [row["label"] for row in rows] == ["held"]
 
 
 def test_a_slow_answer_comes_late_and_holds_up_nobody_else(rig: Rig) -> None:
-    rig.fault("slow", endpoint="user", seconds=0.6)
+    seconds = 2.0
+    rig.fault("slow", endpoint="user", seconds=seconds)
     started = time.monotonic()
-    with httpx.Client(base_url=rig.http.base_url, headers=rig.http.headers) as other:
-        slow = _in_background(lambda: rig.http.get("/api/v0/users/current"))
+    with (
+        httpx.Client(base_url=rig.http.base_url, headers=rig.http.headers) as other,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        slow = pool.submit(rig.http.get, "/api/v0/users/current")
         wait_for(lambda: rig_calls(other, "user"), "the slow request's arrival")
         assert other.get("/api/v1/instances/").status_code == 200
-        assert time.monotonic() - started < 0.6
-        assert slow().status_code == 200
-    assert time.monotonic() - started >= 0.6
-
-
-def _in_background(call: Any) -> Any:
-    pool = concurrent.futures.ThreadPoolExecutor(1)
-    future = pool.submit(call)
-    pool.shutdown(wait=False)
-    return lambda: future.result(10)
+        assert not slow.done()
+        assert slow.result(20).status_code == 200
+    assert time.monotonic() - started >= seconds
 
 
 def rig_calls(client: httpx.Client, endpoint: str) -> list[dict[str, Any]]:
@@ -252,7 +250,7 @@ def test_too_many_requests_are_refused_with_and_without_a_time(rig: Rig, retry_a
 
 def test_vast_s_own_rate_limits_can_be_switched_on(rig: Rig) -> None:
     rig.http.post("/_market/limits", json=dict(LEAST_SECONDS))
-    statuses = [rig.http.get("/api/v1/instances/").status_code for _ in range(3)]
+    statuses = [rig.http.post("/api/v0/bundles/", json={}).status_code for _ in range(3)]
     assert statuses == [200, 429, 429]
     rig.http.post("/_market/limits", json={})
 

@@ -37,7 +37,7 @@ def test_an_offline_host_runs_on_unseen_and_comes_back_as_it_was(rig: Rig, plane
 
 def test_a_stop_reaches_an_offline_host_when_it_is_back(rig: Rig, plane: Plane) -> None:
     instance = beating(rig, plane)
-    rig.fault("offline", instance_id=instance, seconds=2.0)
+    rig.fault("offline", instance_id=instance, seconds=3.0)
     rig.http.put(f"/api/v0/instances/{instance}/", json={"state": "stopped"})
     assert status(rig, instance) == "offline"
     assert processes_of(rig.folder / str(instance)) != []
@@ -83,7 +83,7 @@ def test_what_the_on_start_script_left_in_the_background_ends_with_its_machine(
     else:
         rig.fault(how, instance_id=instance)
     wait_for(lambda: not psutil.pid_exists(int(pid)), "the end of its process")
-    assert processes_of(rig.folder / str(instance)) == []
+    wait_for(lambda: not processes_of(rig.folder / str(instance)), "the end of all others")
 
 
 def test_the_environment_has_what_a_container_s_has(rig: Rig) -> None:

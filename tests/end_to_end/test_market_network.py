@@ -45,7 +45,7 @@ def test_a_cut_network_lets_nothing_in_or_out_while_all_runs_on_and_the_market_s
 def test_a_network_that_is_cut_for_a_while_comes_back_by_itself(rig: Rig, plane: Plane) -> None:
     instance = beating(rig, plane)
     row = rig.until(instance, "running")
-    rig.fault("network_cut", instance_id=instance, seconds=3.0)
+    rig.fault("network_cut", instance_id=instance, seconds=5.0)
     wait_for(lambda: not says_its_name(row), "SSH's silence")
     wait_for(lambda: not plane.beats(), "the silence")
     wait_for(plane.beats, "a beat")
@@ -67,7 +67,7 @@ def test_a_session_that_is_open_freezes_and_thaws(rig: Rig, plane: Plane) -> Non
             done, _ = await asyncio.wait({reading}, timeout=0.7)
             assert not done
             await asyncio.to_thread(mend, rig, instance_id=instance)
-            return str(first), str(await asyncio.wait_for(reading, 5))
+            return str(first), str(await asyncio.wait_for(reading, 20))
 
     assert asyncio.run(frozen_and_thawed()) == ("got one\n", "got two\n")
 
@@ -135,8 +135,9 @@ def test_a_hung_host_is_dead_while_the_market_says_that_it_runs(rig: Rig, plane:
     row = rig.until(instance, "running")
     rig.fault("hung", instance_id=instance)
     wait_for(lambda: not processes_of(rig.folder / str(instance)), "the end of its processes")
+    # A process that is being killed loses its memory, by which we see it, a moment before its sockets.
+    wait_for(lambda: not accepts(row), "a closed port")
     assert not plane.beats()
-    assert not accepts(row)
     assert status(rig, instance) == "running"
     assert holds(lambda: not processes_of(rig.folder / str(instance)), 0.5), "nothing starts it again"
     # Its disk is there yet, and a restart runs the on-start script again.
@@ -149,7 +150,7 @@ def test_a_hung_host_is_dead_while_the_market_says_that_it_runs(rig: Rig, plane:
 
 def test_a_hung_host_may_be_noticed_later(rig: Rig, plane: Plane) -> None:
     instance = beating(rig, plane)
-    rig.fault("hung", instance_id=instance, seconds=1.0)
+    rig.fault("hung", instance_id=instance, seconds=3.0)
     wait_for(lambda: not processes_of(rig.folder / str(instance)), "the end of its processes")
     assert status(rig, instance) == "running"
     rig.until(instance, "offline")

@@ -151,13 +151,20 @@ def _use(cloud: Cloud, watch: Watch) -> dict[str, str]:
     return secrets
 
 
+OWN = ("market-key", "webhook-secret", "data-master-key", "token-key")
+
+
 def _own(cloud: Cloud) -> dict[str, str]:
     """What the cloud has made for itself."""
     data = cloud.folder / "data"
-    read = {name: (data / name).read_text().strip() for name in ("market-key", "webhook-secret", "data-master-key")}
-    master = read["data-master-key"].encode()
-    for purpose in (b"dumont agent tokens", b"dumont api tokens", b"dumont data key\0trainer"):
-        derived = hmac.new(master, purpose, "sha256").digest()
+    read = {name: (data / name).read_text().strip() for name in OWN}
+    made_from = {
+        b"dumont agent tokens": "token-key",
+        b"dumont api tokens": "token-key",
+        b"dumont data key\0trainer": "data-master-key",
+    }
+    for purpose, name in made_from.items():
+        derived = hmac.new(read[name].encode(), purpose, "sha256").digest()
         read[f"{purpose!r}, hex"] = derived.hex()
         read[f"{purpose!r}, base64"] = base64.b64encode(derived).decode().rstrip("=")
     return read | {"the SSH key": (data / "id_ed25519").read_text().splitlines()[2]}
@@ -166,8 +173,8 @@ def _own(cloud: Cloud) -> dict[str, str]:
 def _of_machine(cloud: Cloud, served: Served) -> dict[str, str]:
     """The token of a machine's agent, as the control plane made it."""
     record = served.record()
-    master = (cloud.folder / "data/data-master-key").read_text().strip().encode()
-    secret = hmac.new(master, b"dumont agent tokens", "sha256").digest()
+    key = (cloud.folder / "data/token-key").read_text().strip().encode()
+    secret = hmac.new(key, b"dumont agent tokens", "sha256").digest()
     return {"an agent's token": agent_tokens.make(secret, "trainer", record.epoch, str(record.instance_id))}
 
 
@@ -244,6 +251,6 @@ def test_no_secret_is_in_a_stored_record(used: Used) -> None:
 def test_secrets_on_the_disk_are_their_owners_alone(used: Used) -> None:
     """Files that must hold one, and nothing else of the cloud's own."""
     data: Path = used.cloud.folder / "data"
-    for name in ("data-master-key", "market-key", "webhook-secret", "id_ed25519"):
+    for name in (*OWN, "id_ed25519"):
         assert (data / name).stat().st_mode & 0o077 == 0, name
     assert (used.cloud.folder / "config/dumont/credentials.json").stat().st_mode & 0o077 == 0

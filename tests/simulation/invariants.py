@@ -27,8 +27,6 @@ UNSEEN_USD = 0.003
 """A create's or a destroy's effect comes a moment before its answer: some seconds of the dearest GPU."""
 ALL = Query(limit=100_000)
 
-BUDGETS_TRY_SECONDS = 180.0
-
 
 class Invariants:
     """Watches a world. `check` is cheap enough to run after each event."""
@@ -208,12 +206,10 @@ class Invariants:
         leases = 240.0 * bool(weather.dies or weather.commit_unknown)
         return 2 * self._world.outages.seconds(since, now) + leases + 120.0
 
-    def _snapshots(self, tries: set[str]) -> None:
+    def _snapshots(self) -> None:
         """Invariants 4 and 5: what counts as a snapshot is in the object store, and is what was in the workspace."""
         world = self._world
         for taken in world.store.quiet.find(Snapshot, ALL):
-            if taken.state is SnapshotState.TAKING and taken.operation_id in tries:
-                continue
             if taken.state is SnapshotState.TAKING:
                 raise Broken(f"invariant 7: {taken.id} is being taken for ever")
             if not taken.restorable or taken.manifest is None:
@@ -225,7 +221,7 @@ class Invariants:
                 if json.loads(content[0]) != world.saved[taken.id]:
                     raise Broken(f"invariant 5: {taken.id} is not what was in the workspace")
         blobs = world.blobs
-        unexcused = [key for key in blobs.keys if not {key, blobs.holders[key]} & (blobs.unrevoked | tries)]
+        unexcused = [key for key in blobs.keys if not {key, blobs.holders[key]} & blobs.unrevoked]
         if unexcused:
             raise Broken(f"invariant 9: keys outlive their operations: {[(k, blobs.holders[k]) for k in unexcused]}")
 
@@ -250,16 +246,12 @@ class Invariants:
         if starved:
             # Outages are short here: who never even searched in all that time was kept from it by us.
             raise Broken(f"liveness: {starved[0].id} used up all its time and did nothing: {starved[0]}")
-        # A budget tries again and again where a machine's SSH is dead for good: its latest try may be under way.
-        tries = {op.id for op in store.find(Operation, ALL) if op.open and op.requested_by == "budget"
-                 and now - op.created_at < BUDGETS_TRY_SECONDS}  # fmt: skip
-        still_open = [op for op in store.find(Operation, ALL) if op.open and op.id not in tries]
+        still_open = [op for op in store.find(Operation, ALL) if op.open]
         if still_open:
             raise Broken(f"invariant 7: {still_open[0].kind} {still_open[0].id} never ended: {still_open[0]}")
         machines = store.find(Machine, ALL)
         stable = (MachineState.RUNNING, MachineState.HIBERNATED, MachineState.FAILED, MachineState.DESTROYED)
         unstable = [m for m in machines if m.state not in stable or m.operation_id is not None]
-        unstable = [m for m in unstable if m.operation_id not in tries]
         if unstable:
             raise Broken(f"invariant 7: {unstable[0].id} stays {unstable[0].state}, held by {unstable[0].operation_id}")
         current: set[str | None] = {i for m in machines for i in held_by(m)}
@@ -272,7 +264,7 @@ class Invariants:
             raise Broken(f"invariant 7: the books hold {open_records}, the machines {current}")
         self._ledger(current)
         self._paid(current)
-        self._snapshots(tries)
+        self._snapshots()
 
     def _asleep(self, machines: list[Machine]) -> None:
         """Invariant 10: what sleeps has no GPU; what it kept is stopped; and it can be woken."""

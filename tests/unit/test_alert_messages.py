@@ -13,10 +13,12 @@ from dumont.domain.alerts import (
     AlertKind,
     digest_of,
     made,
+    of_tries_in_vain,
     overdue,
 )
 from dumont.domain.budgets import Budget
 from dumont.domain.chats import Chat
+from dumont.domain.enforcement import InVain
 from dumont.domain.ledger import LedgerEntry
 from dumont.domain.records import (
     MachineState,
@@ -108,6 +110,30 @@ def test_a_machine_that_reaches_its_own_cap_is_told_once(desk: Desk, slack: Slac
     (message,) = slack.messages()
     assert "of the budget of *trainer* is spent" in message["text"]
     check(message["blocks"])
+
+
+def test_a_machine_that_a_budget_cannot_stop_is_told_with_what_to_do(desk: Desk, slack: Slack) -> None:
+    desk.machine()
+    problem = Problem(code="workspace_unreadable", detail="its workspace cannot be read: <timed out>")
+    last = replace(operation(OperationKind.HIBERNATE), problem=problem)
+    budget = Budget(id="all", usd_per_day=10.0, reached_at=NOW - 60)
+    alerts.write(desk.ports, of_tries_in_vain(budget, InVain(tries=2, last=last, again_at=NOW + 60), NOW))
+    alerts.write(desk.ports, of_tries_in_vain(budget, InVain(tries=3, last=last, again_at=NOW + 90), NOW + 30))
+    (alert_id,) = [message["alert_id"] for _, message in desk.bus.sent]
+    tell(desk, bot(slack), alert_id)
+    (message,) = slack.messages()
+    assert "*trainer* bills on" in message["text"]
+    said = str(message["blocks"])
+    assert "cannot be read: &lt;timed out&gt;" in said
+    assert "dumont down trainer --discard" in said
+    check(message["blocks"])
+
+
+@pytest.mark.parametrize(("requested_by", "told"), [("budget", 0), ("sam", 1)])
+def test_what_a_budget_tries_in_vain_is_not_told_each_time(desk: Desk, requested_by: str, told: int) -> None:
+    desk.put(operation(OperationKind.HIBERNATE, requested_by=requested_by))
+    problem = Problem(code="workspace_unreadable", detail="no answer")
+    assert len(change(desk, state=OperationState.FAILED, problem=problem)) == told
 
 
 def test_a_snapshot_that_is_overdue_is_told_once_for_each_that_got_so_old(desk: Desk, slack: Slack) -> None:

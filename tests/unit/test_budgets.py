@@ -29,10 +29,10 @@ SPEC = MachineSpec(gpu="RTX 4090")
 class Rig:
     """A store, a clock, and one machine that runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, alerts: bool = False) -> None:
         self.clock = ManualClock(START + 3600.0)
         self.store = MemoryStore()
-        self.ports: Ports = make_ports(self.store, self.clock)
+        self.ports: Ports = with_ports(make_ports(self.store, self.clock), alerts=alerts)
         self.put(rental(id="i-1", provider_instance_id="1"))
         self.machine("ada", MachineState.RUNNING, instance_id="i-1")
 

@@ -124,6 +124,59 @@ def test_the_key_comes_from_the_environment_or_else_from_the_file(api: World) ->
     assert api.run("ls", key="dmt_wrong").exit_code == 3
 
 
+def test_a_key_with_a_line_break_after_it_is_the_key(api: World) -> None:
+    api.says("GET /machines", {"machines": []})
+    assert api.run("ls", key=f"{KEY}\n").exit_code == 0
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\nX-Other: 1", f"{KEY}é", "\x1b"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(api: World, key: str) -> None:
+    result = api.run("ls", key=key)
+    assert result.exit_code == 2
+    assert "error: the API key has characters that no key has" in result.stderr
+    assert KEY not in result.output
+    assert api.asked == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["show", ".."],
+        ["operation", ""],
+        ["webhook", "set", "", "--to", "https://hook.example.com"],
+        ["webhook", "rm", ""],
+        ["gateway", "token", ".."],
+        ["keys", "revoke", "."],
+        ["snapshot", "rm", ""],
+        ["job", "show", ""],
+    ],
+)
+def test_a_name_that_would_make_another_path_is_not_asked_for(api: World, command: list[str]) -> None:
+    result = api.run(*command)
+    assert result.exit_code == 2, result.output
+    assert "names nothing" in result.stderr
+    assert api.asked == []
+
+
+@pytest.mark.parametrize("command", [["budget", "rm", ""], ["budget", "set", " ", "--per-day", "5"], ["down", ""]])
+def test_an_empty_machine_is_not_all_of_them(api: World, command: list[str]) -> None:
+    result = api.run(*command)
+    assert result.exit_code == 2, result.output
+    assert "names no machine" in result.stderr
+    assert api.asked == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["budget", "set", "--per-day", "nan"], ["token", "--minutes", "nan"], ["keys", "create", "x", "--valid-days=nan"]],
+)
+def test_what_is_no_number_is_wrong_usage(api: World, command: list[str]) -> None:
+    result = api.run(*command)
+    assert result.exit_code == 2, result.output
+    assert "nan is no amount" in result.stderr
+    assert api.asked == []
+
+
 def test_a_defect_of_ours_is_no_traceback_either(tmp_path: Path) -> None:
     code = "import sys, dumont.cli.main as m; m.cli.main = lambda: 1 / 0; m.main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -127,6 +127,10 @@ def test_budgets_and_overdue_snapshots_are_told_and_digests_are_not() -> None:
     assert told.data == {"window": "day", "action": "hibernate", "share": 0.8, "spent_usd": 8.0, "limit_usd": 10.0}
     late = made("overdue.ada.1", AlertKind.OVERDUE, NOW, machine="ada", figures={"seconds": 900.0})
     assert of_alert(late)[0].data == {"machine": "ada", "seconds": 900.0}
+    words = {"budget": "all", "action": "hibernate", "code": "workspace_unreadable", "detail": "no SSH"}
+    bills_on = made("unenforced.all.ada.1", AlertKind.UNENFORCED, NOW, machine="ada", words=words, figures={"tries": 2})
+    (told,) = of_alert(bills_on)
+    assert (told.type, told.data) == ("budget.unenforced", {"machine": "ada", **words, "tries": 2})
     assert of_alert(made("digest.1", AlertKind.DIGEST, NOW)) == []
     assert of_alert(None) == []
 

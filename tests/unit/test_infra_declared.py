@@ -134,7 +134,8 @@ OF_THE_LOCAL_CLOUD = {
     "DUMONT_SLACK_API_URL",
     "DUMONT_WEBHOOKS_LOOPBACK",
     *("DUMONT_STORE", "DUMONT_BUS", "DUMONT_BLOBS", "DUMONT_B2_REALM", "VAST_URL"),
-    *("DUMONT_SSH_PRIVATE_KEY_FILE", "DUMONT_DATA_MASTER_KEY_FILE", "DUMONT_GOOGLE_KEYS_URL"),
+    *("DUMONT_SSH_PRIVATE_KEY_FILE", "DUMONT_DATA_MASTER_KEY_FILE", "DUMONT_TOKEN_KEY_FILE"),
+    "DUMONT_GOOGLE_KEYS_URL",
 }
 """What stands in for Google, B2, Vast.ai and Secret Manager on a laptop."""
 CHOSEN = {"CLOUDFLARE_API_TOKEN"}
@@ -174,7 +175,8 @@ def test_what_terraform_sets_can_be_read(planned: dict[str, dict[str, Any]]) -> 
 NEEDED_FOR: Mapping[Need, tuple[str, ...]] = {
     Need.MARKET: ("VAST_API_KEY",),
     Need.SHELL: ("DUMONT_SSH_PRIVATE_KEY",),
-    Need.KEYS: ("DUMONT_DATA_MASTER_KEY",),
+    Need.DATA_KEYS: ("DUMONT_DATA_MASTER_KEY",),
+    Need.TOKENS: ("DUMONT_TOKEN_KEY",),
     Need.BLOBS: ("B2_APPLICATION_KEY_ID", "B2_APPLICATION_KEY"),
 }
 
@@ -193,10 +195,20 @@ def test_reach_tells_doors_from_workers() -> None:
     found = {entry.name: needs(declaration, entry) for declaration, entry in ENTRIES}
     assert found["routes"] == {Need.READ}, "it shows, and changes nothing"
     assert {Need.READ, Need.WRITE, Need.PUBLISH} <= found["provision"]
-    assert not found["provision"] & {Need.SHELL, Need.MARKET, Need.KEYS, Need.BLOBS}, "its worker does all that"
-    assert {Need.SHELL, Need.MARKET, Need.KEYS, Need.DNS} <= found["provision-worker"]
+    assert not found["provision"] & {Need.SHELL, Need.MARKET, Need.TOKENS, Need.DATA_KEYS, Need.BLOBS}, (
+        "its worker does all that"
+    )
+    assert {Need.SHELL, Need.MARKET, Need.TOKENS, Need.DNS} <= found["provision-worker"]
     assert Need.MARKET not in found["snapshot-worker"], "of the table of workflows it is sent its own kinds alone"
     assert Need.SCHEDULE in found["heartbeat-check"]
+
+
+def test_no_function_that_the_world_can_call_can_open_a_snapshot() -> None:
+    doors = [(d, e) for d, e in ENTRIES if d.public and e.topic is None]
+    assert {e.name for _, e in doors} >= {"heartbeat", "gateway", "v1"}
+    for declaration, entry in doors:
+        assert Need.DATA_KEYS not in needs(declaration, entry), entry.name
+        assert "DUMONT_DATA_MASTER_KEY" not in entry.secrets, entry.name
 
 
 BEGIN_OPERATIONS = (

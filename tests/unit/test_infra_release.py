@@ -207,7 +207,7 @@ print(json.dumps({name: look(f"http://127.0.0.1:{server.effective_port}", name) 
 
 
 def test_every_public_function_answers_as_a_release_must(tmp_path: Path) -> None:
-    environment = {**os.environ, "DUMONT_STORE": f"sqlite:{tmp_path}/store", "DUMONT_DATA_MASTER_KEY": "k" * 48}
+    environment = {**os.environ, "DUMONT_STORE": f"sqlite:{tmp_path}/store", "DUMONT_TOKEN_KEY": "k" * 48}
     environment |= {"PYTHONPATH": "."}
     environment.pop("GOOGLE_CLOUD_PROJECT", None)
     command = [sys.executable, "-c", LOOK_AT_ALL]
@@ -244,12 +244,14 @@ def test_secrets_that_can_be_made_are_made_once_and_shown_nowhere(cloud: Cloud) 
     first = script("secrets.sh", "p")
     made = {file.name: file.read_text() for file in (cloud.folder / "secrets").iterdir()}
     assert made["dumont-ssh-private-key"].startswith("-----BEGIN OPENSSH PRIVATE KEY-----")
-    assert len(made["dumont-data-master-key"]) == 64
+    assert len(made["dumont-data-master-key"]) == len(made["dumont-token-key"]) == 64
+    assert made["dumont-data-master-key"] != made["dumont-token-key"]
     assert made["dumont-vast-api-key"] == "1", "what has a value keeps it"
     assert "dumont-b2-application-key" not in made
     assert first.returncode != 0, "some must be given by hand, and nobody is there to ask"
     said = first.stdout + first.stderr + "\n".join(cloud.told("gcloud"))
     assert made["dumont-data-master-key"] not in said
+    assert made["dumont-token-key"] not in said
     assert "b2_setup.py" in said
     script("secrets.sh", "p")
     assert (cloud.folder / "secrets" / "dumont-data-master-key").read_text() == made["dumont-data-master-key"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import io
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from flask import Request
 from msgspec.structs import replace
+from werkzeug.test import EnvironBuilder
 
 from dumont.adapters.clock import SystemIds
 from dumont.adapters.memory_store import MemoryStore
@@ -27,7 +30,8 @@ from dumont.domain.keys import (
     text_of,
 )
 from dumont.domain.records import Role
-from dumont.edge import jws, keys, tokens
+from dumont.edge import jws, key_views, keys, tokens
+from dumont.edge.http import Call
 from dumont.edge.uses import KeyUses
 from dumont.operations import keys as do
 from dumont.ports import Ports, Query
@@ -113,6 +117,16 @@ def test_a_rotation_at_once_ends_the_secret_before(world: World) -> None:
     key, old = world.made()
     _, new = do.rotate(world.ports, key.id, grace_seconds=0.0, by=world.admin)
     assert (world.opens(old), world.opens(new)) == (False, True)
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_wish_to_rotate_at_once_is_read_with_a_length_or_in_chunks(world: World, chunked: bool) -> None:
+    key, old = world.made()
+    body = b'{"grace_seconds": 0}'
+    length = {"CONTENT_LENGTH": "", "wsgi.input_terminated": True} if chunked else {"CONTENT_LENGTH": str(len(body))}
+    request = Request(EnvironBuilder(method="POST", input_stream=io.BytesIO(body)).get_environ() | length)
+    key_views.rotated(Call(request=request, ports=world.ports, key=world.admin, request_id="req-1"), key.id)
+    assert not world.opens(old)
 
 
 def test_of_two_rotations_the_first_secret_has_ended_with_the_second(world: World) -> None:

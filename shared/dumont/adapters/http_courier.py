@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpcore
 
@@ -79,20 +80,27 @@ class HttpCourier:
 
             self._context = httpx.create_ssl_context()
         until = time.monotonic() + self._answer_seconds
-        limits = dict.fromkeys(("connect", "read", "write", "pool"), self._answer_seconds)
+        timeouts = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), self._answer_seconds)}
         sent = [("Host", _host(target)), *headers.items(), ("Content-Length", str(len(body)))]
         try:
             with (
                 httpcore.ConnectionPool(
                     ssl_context=self._context, network_backend=_Pinned(addresses, until), max_connections=1, retries=0
                 ) as pool,
-                pool.stream("POST", target.url, headers=sent, content=body, extensions={"timeout": limits}) as response,
+                pool.stream("POST", _url(target), headers=sent, content=body, extensions=timeouts) as response,
             ):
                 posted = Posted(status=response.status, retry_after_seconds=_retry_after(response.headers))
                 _read_some(response)
                 return posted
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError, ValueError) as error:
             raise NotDelivered(_why(error)) from None
+
+
+def _url(target: Target) -> httpcore.URL:
+    """In its parts: httpcore's own reading of a text loses what follows a semicolon in the last part of the path."""
+    parts = urlsplit(target.url)
+    query = f"?{parts.query}" if parts.query else ""
+    return httpcore.URL(scheme=parts.scheme, host=target.host, port=target.port, target=f"{parts.path or '/'}{query}")
 
 
 def _host(target: Target) -> str:

@@ -39,8 +39,10 @@ class Need(enum.StrEnum):
     MARKET = "market"
     SHELL = "shell"
     BLOBS = "blobs"
-    KEYS = "keys"
-    """What is made from the data master key: agents' and callers' tokens, and keys of snapshots."""
+    DATA_KEYS = "data_keys"
+    """What snapshots are encrypted with."""
+    TOKENS = "tokens"
+    """What agents' and callers' tokens, and webhooks' signatures, are made and checked with."""
 
 
 _ATTRIBUTES = {
@@ -53,10 +55,10 @@ _ATTRIBUTES = {
     "make_shell": Need.SHELL,
     "tunnels": Need.SHELL,
     "make_blobs": Need.BLOBS,
-    "agent_secret": Need.KEYS,
-    "token_secret": Need.KEYS,
-    "data_key": Need.KEYS,
-    "subscription_secret": Need.KEYS,
+    "agent_secret": Need.TOKENS,
+    "token_secret": Need.TOKENS,
+    "data_key": Need.DATA_KEYS,
+    "subscription_secret": Need.TOKENS,
 }
 """The names by which code takes hold of a port (`dumont.ports.Ports`), or of what the composition root makes."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -54,7 +55,7 @@ class Client:
         self.url = checked_url(url)
         self.clock_skew_seconds = 0.0
         """How far the server's clock is ahead of ours, to the second; for how long something has been going on."""
-        key = key or os.environ.get("DUMONT_API_KEY") or read_key(self.url)
+        key = _checked_key(key or os.environ.get("DUMONT_API_KEY") or read_key(self.url) or "")
         import ssl
 
         headers = {"Accept": "application/json", "User-Agent": "dumont-cli"}
@@ -104,7 +105,8 @@ class Client:
     ) -> Json:
         import httpx
 
-        address = "/" + "/".join(quote(part, safe="") for part in path)
+        address = "/" + "/".join(_checked_part(part) for part in path)
+        _check_numbers(body or {})
         try:
             response = self._http.request(method, address, params=parameters, json=body)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
@@ -203,6 +205,40 @@ def option_of(field: str) -> click.Option | None:
     context = click.get_current_context(silent=True)
     options = context.command.params if context is not None else []
     return next((one for one in options if isinstance(one, click.Option) and one.name == field), None)
+
+
+def _checked_key(key: str) -> str:
+    """A key without the blanks of the file that it came from. Raises `CliError` for what no header can hold: httpx
+    would, with the key in its words."""
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise CliError(
+            "the API key has characters that no key has",
+            exit_code=USAGE,
+            code="invalid_input",
+            hint="set DUMONT_API_KEY to the key alone: dmt_…, or a token",
+        )
+    return key
+
+
+def _checked_part(part: str) -> str:
+    """A part of a path. Raises `CliError` for one that would lead elsewhere: of `/budgets/` with no name, or of
+    `/gateway/../token`, the path that is asked for is another one, and what is done there is not what was meant."""
+    if part in ("", ".", ".."):
+        raise CliError(
+            f"{part!r} names nothing",
+            exit_code=USAGE,
+            code="invalid_input",
+            hint="is a variable of your shell empty?" if not part else "",
+        )
+    return quote(part, safe="")
+
+
+def _check_numbers(body: Json) -> None:
+    """Raises `CliError` for a number that JSON has not: not a number, or infinite."""
+    for name, value in body.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise CliError(f"{name}: {value} is no amount", exit_code=USAGE, code="invalid_input")
 
 
 def _text(value: object) -> str:

@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from dumont.domain.budgets import Budget, BudgetAction, Verdict
+from dumont.domain.enforcement import InVain
+from dumont.domain.hibernation import BY_BUDGET
 from dumont.domain.moving import is_fenced
 from dumont.domain.names import shard_of
 from dumont.domain.provisioning import RELEASE
@@ -38,6 +40,8 @@ class AlertKind(enum.StrEnum):
     BUDGET = "budget"
     OVERDUE = "overdue"
     DIGEST = "digest"
+    UNENFORCED = "unenforced"
+    """A reached budget cannot stop a machine without losing what is in it."""
     WEBHOOK = "webhook"
     """A program is not told any more: it wants no more, or nothing has reached it for days."""
 
@@ -114,7 +118,9 @@ def _concerns_all(before: Operation, after: Operation) -> bool:
         case OperationKind.WAKE:
             return _reached_its_end(before, after)
         case OperationKind.HIBERNATE:
-            return ended and after.state is not OperationState.SUPERSEDED
+            # A budget tries again and again: what it cannot stop is told by `of_tries_in_vain`, once.
+            tries_again = after.requested_by == BY_BUDGET and after.state is OperationState.FAILED
+            return ended and after.state is not OperationState.SUPERSEDED and not tries_again
     return False
 
 
@@ -139,6 +145,15 @@ def of_budget(budget: Budget, verdict: Verdict, now: float) -> list[Alert]:
         words = {"window": passed.window, "action": budget.action.value}
         alerts.append(made(identifier, AlertKind.BUDGET, now, machine=budget.machine, words=words, figures=figures))
     return alerts
+
+
+def of_tries_in_vain(budget: Budget, found: InVain, now: float) -> Alert:
+    """A budget is reached, and a machine that it should stop bills on: once for each time that it is reached."""
+    problem, machine = found.last.problem, found.last.machine
+    words = {"budget": budget.id, "action": budget.action.value, "code": problem.code if problem else "",
+             "detail": problem.detail if problem else ""}  # fmt: skip
+    identifier = f"unenforced.{budget.id}.{machine}.{budget.reached_at or now:.0f}"
+    return made(identifier, AlertKind.UNENFORCED, now, machine=machine, words=words, figures={"tries": found.tries})
 
 
 def of_cap(machine: Machine, spent_usd: float, cap_usd: float, now: float) -> Alert:

@@ -34,6 +34,7 @@ TYPES: dict[str, str] = {
     "job.ended": "a job's command ended, or its job failed or was cancelled",
     "budget.warning": "a share of a budget is spent",
     "budget.reached": "a budget is spent, and is enforced",
+    "budget.unenforced": "a budget is spent, and a machine that it should stop cannot be saved: it bills on",
     "orphan.found": "something is rented that no operation answers for",
     "orphan.destroyed": "it is gone",
 }
@@ -155,10 +156,10 @@ def of_job(before: Job, after: Job | None, now: float) -> list[Happening]:
 
 def of_alert(alert: Alert | None) -> list[Happening]:
     """What people are told of and programs are, too."""
-    if alert is None or alert.kind not in (AlertKind.BUDGET, AlertKind.OVERDUE):
+    if alert is None or alert.kind not in (AlertKind.BUDGET, AlertKind.OVERDUE, AlertKind.UNENFORCED):
         return []
     data: dict[str, Any] = {"machine": alert.machine} if alert.machine else {}
-    kind = "snapshot.overdue"
+    kind = "budget.unenforced" if alert.kind is AlertKind.UNENFORCED else "snapshot.overdue"
     if alert.kind is AlertKind.BUDGET:
         full = alert.figures.get("share", 0.0) >= 1.0 - 1e-9
         kind = "budget.reached" if full else "budget.warning"

@@ -78,7 +78,7 @@ class ApiKey(Record, frozen=True, kw_only=True):
 
 class TokenKey(Record, frozen=True, kw_only=True):
     """The public half of the pair that tokens are signed with (Ed25519, 32 bytes as hex); `id` is the `kid` that they
-    name. The private half is nowhere: it is made from the deployment's master key where tokens are made."""
+    name. The private half is nowhere: it is made from the deployment's token key where tokens are made."""
 
     collection: ClassVar[str] = "token_keys"
 

@@ -1,7 +1,7 @@
 """Webhooks out: who wants to be told of what, each message to them, how it is signed, and when it is sent again. Pure.
 
 Signed as Standard Webhooks has it (https://github.com/standard-webhooks/standard-webhooks): its libraries verify it.
-Secrets are made of the deployment's master key when they are needed, and stored nowhere.
+Secrets are made of the deployment's token key when they are needed, and stored nowhere.
 """
 
 from __future__ import annotations
@@ -190,19 +190,24 @@ def replayed(delivery: Delivery, now: float) -> Delivery:
 
 
 def claimed(delivery: Delivery, owner: str, now: float) -> Delivery:
-    """A delivery whose next try begins. The try counts from now on: one that kills its worker is not made for ever."""
+    """A delivery whose next try begins. The try counts from now on, and until it is noted it passes for one that has
+    failed: one that kills its worker is made neither for ever nor, one lease after another, eight times in minutes."""
     until = now + LEASE_SECONDS
-    return replace(delivery, tries=delivery.tries + 1, lease_owner=owner, lease_until=until, deadline=until)
+    begun = replace(delivery, tries=delivery.tries + 1, lease_owner=owner, lease_until=until)
+    next_at = max(until, now + (wait_seconds(begun) or 0.0))
+    return replace(begun, not_before=next_at, deadline=next_at)
 
 
-def attempted(delivery: Delivery, attempt: Attempt, *, retry_after_seconds: float, now: float) -> Delivery:
-    """A delivery after a try, which is over."""
+def attempted(
+    delivery: Delivery, attempt: Attempt, *, retry_after_seconds: float, now: float, moved: bool = False
+) -> Delivery:
+    """A delivery after a try, which is over. `moved`: its subscription goes elsewhere since the try began."""
     tried = replace(
         delivery, attempts=(*delivery.attempts, attempt)[-ATTEMPTS_KEPT:], lease_owner=None, lease_until=0.0
     )
     if attempt.status is not None and 200 <= attempt.status < 300:
         return replace(tried, state=DeliveryState.DELIVERED, delivered_at=now, deadline=None, not_before=0.0)
-    if attempt.status == GONE:
+    if attempt.status == GONE and not moved:
         return dead(tried, "gone")
     wait = wait_seconds(delivery)
     if wait is None:

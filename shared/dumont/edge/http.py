@@ -60,6 +60,12 @@ class Call:
         """The JSON body as `shape`. Raises `InvalidInput` naming the field, or `TooLarge`."""
         return decode(self.raw_body(), shape)
 
+    def body_or(self, default: T) -> T:
+        """The JSON body as the default's shape, or the default where there is none. It is read to see that: a body in
+        chunks has no length. Raises as `body`."""
+        data = self.raw_body()
+        return decode(data, type(default)) if data.strip() else default
+
     def raw_body(self) -> bytes:
         """The body, if it is not larger than is read."""
         _check_size(self.request)

@@ -71,7 +71,7 @@ def listed(call: Call) -> Answer:
 
 def rotated(call: Call, key_id: str) -> Answer:
     """A key with a new secret, and its text."""
-    wish = call.body(RotateKey) if call.request.content_length else RotateKey()
+    wish = call.body_or(RotateKey())
     key, text = do.rotate(call.ports, key_id, grace_seconds=wish.grace_seconds, by=call.key)
     return Answer({"key": view(call, key), "secret": text})
 
@@ -86,7 +86,7 @@ def token(call: Call) -> Answer:
     if not (presented(call.request) or "").startswith(PREFIX):
         # Else one that was overheard could live for ever, an hour at a time.
         raise Forbidden("a token makes no other", hint="ask with the API key itself")
-    wish = call.body(TokenWish) if call.request.content_length else TokenWish()
+    wish = call.body_or(TokenWish())
     role = wish.role or call.key.role
     if not call.key.role.reaches(role):
         raise Forbidden(f"the key {call.key.name!r} is a {call.key.role.value}'s: no token of it is a {role.value}'s")

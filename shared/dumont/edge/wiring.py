@@ -158,11 +158,11 @@ def build(chosen: Settings) -> Ports:
         dns_zone=chosen.dns_zone,
         make_schedule=functools.cache(lambda: _schedule(chosen)) if chosen.scheduler_job else None,
         subscriptions=True,
-        subscription_secret=lambda subscription, generation: _derived(
+        subscription_secret=lambda subscription, generation: _token_secret(
             chosen, f"dumont webhook secret\0{subscription}\0{generation}".encode()
         ),
-        agent_secret=functools.cache(lambda: _derived(chosen, b"dumont agent tokens")),
-        token_secret=functools.cache(lambda: _derived(chosen, b"dumont api tokens")),
+        agent_secret=functools.cache(lambda: _token_secret(chosen, b"dumont agent tokens")),
+        token_secret=functools.cache(lambda: _token_secret(chosen, b"dumont api tokens")),
         bootstrap_key=chosen.bootstrap_key,
     )
 
@@ -256,17 +256,21 @@ def _blobs(chosen: Settings) -> Blobs:
 
 def _data_key(chosen: Settings, machine: str) -> bytes:
     """Each machine's own key, stored nowhere. A host that has one learns nothing of the others."""
-    return _derived(chosen, b"dumont data key\0" + machine.encode())
-
-
-def _derived(chosen: Settings, purpose: bytes) -> bytes:
-    """A key for one purpose, made from the deployment's master key: HMAC-SHA256 is a PRF (as in HKDF-Expand, RFC 5869,
-    with one block)."""
     text = chosen.data_master_key or _secret_file(chosen.data_master_key_file, "the data master key")
+    return _derived(text, "DUMONT_DATA_MASTER_KEY", b"dumont data key\0" + machine.encode())
+
+
+def _token_secret(chosen: Settings, purpose: bytes) -> bytes:
+    """Not from the data master key: functions that are open to the world check tokens, and none of them should be able
+    to open a snapshot."""
+    text = chosen.token_key or _secret_file(chosen.token_key_file, "the key that tokens are made with")
+    return _derived(text, "DUMONT_TOKEN_KEY", purpose)
+
+
+def _derived(text: str, name: str, purpose: bytes) -> bytes:
+    """A key for one purpose: HMAC-SHA256 is a PRF (as in HKDF-Expand, RFC 5869, with one block)."""
     if len(text) < 32:
-        raise InvalidInput(
-            "the master key that others are made from is missing or short", field="DUMONT_DATA_MASTER_KEY"
-        )
+        raise InvalidInput("the key that others are made from is missing or short", field=name)
     return hmac.new(text.encode(), purpose, "sha256").digest()
 
 

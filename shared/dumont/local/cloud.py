@@ -252,6 +252,8 @@ def _object_store(stack: contextlib.ExitStack, folder: Path) -> None:
     """B2, or a server that speaks its API, with keys that are as restricted and as short-lived as B2's."""
     os.environ["DUMONT_DATA_MASTER_KEY_FILE"] = str(folder / "data-master-key")
     _kept(folder / "data-master-key", lambda: secrets.token_hex(32))
+    os.environ["DUMONT_TOKEN_KEY_FILE"] = str(folder / "token-key")
+    _kept(folder / "token-key", lambda: secrets.token_hex(32))
     if os.environ.get("B2_APPLICATION_KEY_ID") and os.environ.get("DUMONT_BUCKET"):
         _say(f"snapshots  B2, bucket {os.environ['DUMONT_BUCKET']} – REAL")
         return

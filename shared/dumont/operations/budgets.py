@@ -12,12 +12,13 @@ from dumont.domain import alerts as to_tell
 from dumont.domain import budgets as domain
 from dumont.domain import costs
 from dumont.domain.budgets import ALL, Budget, BudgetAction, Verdict, budget_id
+from dumont.domain.enforcement import LOOKED_AT, in_vain
 from dumont.domain.errors import BudgetReached, Conflict, Unknown
 from dumont.domain.happenings import of_alert
 from dumont.domain.hibernation import BY_BUDGET, HIBERNATE
 from dumont.domain.ledger import Kind, LedgerEntry
 from dumont.domain.names import shard_of
-from dumont.domain.records import Instance, Machine, MachineState
+from dumont.domain.records import Instance, Machine, MachineState, Operation
 from dumont.domain.subscriptions import Delivery
 from dumont.operations import alerts, destroy, hibernate, subscribers
 from dumont.operations.job_facts import end_for_budget
@@ -144,14 +145,32 @@ def _act(ports: Ports, budget: Budget, name: str) -> None:
         log.info("budget: a job is ended", extra={"machine": name})
     elif budget.action is BudgetAction.HIBERNATE:
         sleeps_on_disk = machine.state is MachineState.HIBERNATED and machine.paused_instance_id is not None
-        if machine.state is MachineState.RUNNING or sleeps_on_disk:
+        if (machine.state is MachineState.RUNNING or sleeps_on_disk) and _may_try(ports, budget, name):
             _try(name, lambda: hibernate.request(ports, name, tier=HIBERNATE, requested_by=BY_BUDGET))
-    elif machine.state in (MachineState.RUNNING, MachineState.HIBERNATED):
-        discard = budget.action is BudgetAction.DESTROY
-        _try(
-            name,
-            lambda: destroy.request(ports, name, discard=discard, snapshot_first=not discard, requested_by=BY_BUDGET),
-        )
+    elif budget.action is BudgetAction.DESTROY:
+        if machine.state is MachineState.HIBERNATED:
+            _try(name, lambda: destroy.request(ports, name, discard=True, requested_by=BY_BUDGET))
+    elif machine.state in (MachineState.RUNNING, MachineState.HIBERNATED) and _may_try(ports, budget, name):
+        _try(name, lambda: destroy.request(ports, name, discard=False, snapshot_first=True, requested_by=BY_BUDGET))
+
+
+def _may_try(ports: Ports, budget: Budget, name: str) -> bool:
+    """Whether to try now what loses nothing, and can therefore fail: see `domain.enforcement`."""
+    found = in_vain(ports.store.find(Operation, queries.history_of_machine(name, limit=LOOKED_AT)))
+    if found is None:
+        return True
+    if found.to_be_told and budget.reached_at is not None:
+        alerts.write(ports, to_tell.of_tries_in_vain(budget, found, ports.clock.now()))
+    if ports.clock.now() < found.again_at:
+        return False
+    if found.to_be_told:
+        problem = found.last.problem
+        log.error(
+            "budget: a machine cannot be stopped",
+            extra={"budget": budget.id, "machine": name, "tries": found.tries,
+                   "code": problem.code if problem is not None else ""},
+        )  # fmt: skip
+    return True
 
 
 def _try(name: str, act: Callable[[], object]) -> None:

@@ -28,15 +28,13 @@ log = logging.getLogger(__name__)
 REPLAYED_MOST = 500
 """So many are replayed at one request; the rest at the next."""
 USER_AGENT = "Dumont-Webhooks/1"
-_Claim = tuple[Delivery, Subscription]
-
 
 # --- Making them --------------------------------------------------------------------------------------------------
 
 
 def deliver(ports: Ports, courier: Courier, delivery_id: str, *, loopback: bool = False) -> DeliveryState | None:
     """Try a delivery that is due, and again at once where the wait is short. Answers with how it stands; None where
-    there was nothing to do now, or another is at it. Raises `StoreError`: then the message that called us comes again.
+    nothing was to be tried now, or another is at it. Raises `StoreError`: then the message that called us comes again.
     """
     owner = ports.ids.new("deliver")
     while True:
@@ -44,8 +42,11 @@ def deliver(ports: Ports, courier: Courier, delivery_id: str, *, loopback: bool 
         if claim is None:
             return None
         delivery, subscription = claim
+        if subscription is None:
+            _say_if_lost(delivery)
+            return None
         attempt, retry_after_seconds = _try(ports, courier, delivery, subscription, loopback=loopback)
-        after = _settle(ports, delivery, owner, attempt, retry_after_seconds)
+        after = _settle(ports, delivery, subscription.url, owner, attempt, retry_after_seconds)
         if after is None or after.state is not DeliveryState.PENDING:
             return after.state if after is not None else None
         wait = after.not_before - ports.clock.now()
@@ -54,7 +55,8 @@ def deliver(ports: Ports, courier: Courier, delivery_id: str, *, loopback: bool 
         ports.clock.sleep(max(wait, 0.0) + 0.01)
 
 
-def _claim(ports: Ports, tx: Transaction, delivery_id: str, owner: str) -> _Claim | None:
+def _claim(ports: Ports, tx: Transaction, delivery_id: str, owner: str) -> tuple[Delivery, Subscription | None] | None:
+    """A delivery, and where it is to be tried now: nowhere if it has ended by that. None if there is nothing to do."""
     now = ports.clock.now()
     delivery = tx.get(Delivery, delivery_id)
     if delivery is None or delivery.state is not DeliveryState.PENDING or delivery.not_before > now:
@@ -65,15 +67,14 @@ def _claim(ports: Ports, tx: Transaction, delivery_id: str, owner: str) -> _Clai
     if subscription is None:
         tx.delete(Delivery, delivery_id)
         return None
+    ended = ""
     if not subscription.enabled:
-        tx.put(domain.dead(delivery, "disabled"))
-        return None
-    if delivery.tries > len(domain.RETRY_SECONDS):  # each of its tries killed whoever made it
-        tx.put(domain.dead(delivery, "exhausted"))
-        return None
-    claimed = domain.claimed(delivery, owner, now)
+        ended = "disabled"
+    elif delivery.tries > len(domain.RETRY_SECONDS):  # each of its tries killed whoever made it
+        ended = "exhausted"
+    claimed = domain.dead(delivery, ended) if ended else domain.claimed(delivery, owner, now)
     tx.put(claimed)
-    return claimed, subscription
+    return claimed, None if ended else subscription
 
 
 def _try(
@@ -108,9 +109,10 @@ def _since(ports: Ports, began: float) -> float:
 
 
 def _settle(
-    ports: Ports, delivery: Delivery, owner: str, attempt: Attempt, retry_after_seconds: float
+    ports: Ports, delivery: Delivery, url: str, owner: str, attempt: Attempt, retry_after_seconds: float
 ) -> Delivery | None:
-    """Note a try, and what follows from it. None where that is not ours to say any more."""
+    """Note a try, and what follows from it. None where that is not ours to say any more. What another URL than the
+    subscription's of now has answered says nothing of that: it is neither gone nor failing."""
 
     def work(tx: Transaction) -> tuple[Delivery | None, Alert | None]:
         fresh = tx.get(Delivery, delivery.id)
@@ -121,13 +123,14 @@ def _settle(
             tx.delete(Delivery, delivery.id)
             return None, None
         now = ports.clock.now()
-        after = domain.attempted(fresh, attempt, retry_after_seconds=retry_after_seconds, now=now)
+        moved = subscription.url != url
+        after = domain.attempted(fresh, attempt, retry_after_seconds=retry_after_seconds, now=now, moved=moved)
         if fresh.lease_owner != owner and after.state is not DeliveryState.DELIVERED:
             # Another one is at it by now: that we have failed is no more than a line of its log.
             tx.put(replace(fresh, attempts=after.attempts))
             return None, None
         tx.put(after)
-        changed = domain.after_attempt(subscription, after, now)
+        changed = subscription if moved else domain.after_attempt(subscription, after, now)
         if changed != subscription:
             tx.put(changed)
         if subscription.enabled and not changed.enabled:
@@ -139,15 +142,24 @@ def _settle(
         return after, None
 
     after, disabled = ports.store.transact(work)
-    if after is not None and after.state is DeliveryState.DEAD:
-        log.error(
-            "a webhook was not delivered",
-            extra={"delivery": after.id, "subscription": after.subscription, "type": after.type, "why": after.why_dead},
-        )
+    if after is not None:
+        _say_if_lost(after)
     if disabled is not None:
         log.error("a webhook is disabled", extra=disabled.words)
         alerts.publish(ports, [disabled] if ports.alerts else [])
     return after
+
+
+def _say_if_lost(delivery: Delivery) -> None:
+    """Alerts listen for these words. What dies since its subscription was disabled was said with that."""
+    if delivery.state is DeliveryState.DEAD and delivery.why_dead != "disabled":
+        log.error(
+            "a webhook was not delivered",
+            extra={
+                "delivery": delivery.id, "subscription": delivery.subscription, "type": delivery.type,
+                "why": delivery.why_dead,
+            },
+        )  # fmt: skip
 
 
 # --- Looking, trying out, replaying -------------------------------------------------------------------------------
@@ -216,14 +228,22 @@ def replay_dead(ports: Ports, subscription_id: str, *, since: float) -> list[Del
         return again
 
     _enabled(_known(ports.store.get(Subscription, subscription_id), subscription_id))
-    wanted = [delivery.id for delivery in found if delivery.created_at >= since]
-    again = [ports.store.transact(lambda tx, i=i: work(tx, i)) for i in wanted]  # type: ignore[misc]
-    return _begin(ports, [delivery for delivery in again if delivery is not None])
+    again: list[Delivery] = []
+    try:
+        for known in found:
+            if known.created_at >= since:
+                made = ports.store.transact(lambda tx, i=known.id: work(tx, i))  # type: ignore[misc]
+                again += [made] if made is not None else []
+    finally:
+        # Of a store that fails in between, what it has committed is on its way all the same.
+        _begin(ports, again)
+    return again
 
 
 def _begin(ports: Ports, made: list[Delivery]) -> list[Delivery]:
-    """Whoever asks may do so while nothing sweeps: then what is lost here would lie until the next wish."""
-    if made and ports.make_schedule is not None:
+    """Whoever asks may do so while nothing sweeps: then what is lost here would lie until the next wish. Also where
+    nothing was made: a wish whose answer was lost may have made it, and comes again."""
+    if ports.make_schedule is not None:
         wake_if_possible(ports, ports.make_schedule())
     subscribers.publish(ports, made)
     return made

@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 
-from msgspec.structs import replace
-
 from dumont import queries
 from dumont.domain import subscriptions as domain
 from dumont.domain.errors import BusUnavailable
@@ -21,8 +19,9 @@ from dumont.ports import Ports, Transaction
 log = logging.getLogger(__name__)
 
 TOPIC = "dumont-subscriptions"
-RESEND_SECONDS = 60.0
-"""A delivery that is due is handed out again after this, if nobody claimed it."""
+HANDED_OUT_MOST = 200
+"""At one look. The sweep that looks also listens for hosts that fall silent, and each hint takes a moment: a backlog is
+handed out minute by minute, what has waited longest first."""
 
 
 def write(ports: Ports, tx: Transaction, happened: Sequence[Happening]) -> list[Delivery]:
@@ -42,37 +41,30 @@ def write(ports: Ports, tx: Transaction, happened: Sequence[Happening]) -> list[
     return made
 
 
-def publish(ports: Ports, deliveries: Iterable[Delivery]) -> None:
-    """Hint at deliveries that were committed; a lost hint is made good by the sweep's slow look."""
+def publish(ports: Ports, deliveries: Iterable[Delivery]) -> int:
+    """Hint at deliveries that were committed; what is not sent, or lost, is made good by the sweep's slow look. Answers
+    with how many were sent: none after the first that was not, since a bus that is away takes 20 s to say so each time,
+    and who publishes may hold a lease, or be the sweep."""
+    sent = 0
     for delivery in deliveries:
-        hint(ports, delivery.id)
+        if not _hint(ports, delivery.id):
+            break
+        sent += 1
+    return sent
 
 
-def hint(ports: Ports, delivery_id: str) -> bool:
-    """Have the worker look at a delivery. False if it was not sent."""
+def look(ports: Ports) -> int:
+    """A part of the sweep's slow look, once a minute: hand out the deliveries that are due. Answers with how many.
+    Those that are handed out twice are claimed once."""
+    if not ports.subscriptions:
+        return 0
+    return publish(ports, ports.store.find(Delivery, queries.due(ports.clock.now(), limit=HANDED_OUT_MOST)))
+
+
+def _hint(ports: Ports, delivery_id: str) -> bool:
     try:
         ports.bus.publish(TOPIC, {"delivery_id": delivery_id})
     except BusUnavailable as error:
         log.info("not published; the sweep will find it", extra={"delivery": delivery_id, "error": str(error)})
         return False
-    return True
-
-
-def look(ports: Ports) -> int:
-    """A part of the sweep's slow look: hand out the deliveries that are due. Answers with how many."""
-    if not ports.subscriptions:
-        return 0
-    now = ports.clock.now()
-    handed = 0
-    for delivery in ports.store.find(Delivery, queries.due(now)):
-        if ports.store.transact(lambda tx, i=delivery.id: _put_off(tx, i, now)):  # type: ignore[misc]
-            handed += hint(ports, delivery.id)
-    return handed
-
-
-def _put_off(tx: Transaction, delivery_id: str, now: float) -> bool:
-    delivery = tx.get(Delivery, delivery_id)
-    if delivery is None or delivery.deadline is None or delivery.deadline > now:
-        return False
-    tx.put(replace(delivery, deadline=now + RESEND_SECONDS))
     return True

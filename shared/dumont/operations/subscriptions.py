@@ -60,8 +60,8 @@ def change(
     description: str | None = None,
     loopback: bool = False,
 ) -> Subscription:
-    """Change what is not None. One that is enabled begins anew: what failed before does not count. Raises as `create`,
-    or `Unknown`."""
+    """Change what is not None. One that is enabled, or goes elsewhere, begins anew: what failed before does not count.
+    Raises as `create`, or `Unknown`."""
     wanted = domain.check_types(types) if types is not None else None
     if url is not None:
         _check_url(courier, url, loopback=loopback)
@@ -71,8 +71,8 @@ def change(
         changed = replace(_found(tx.get(Subscription, subscription_id), subscription_id), updated_at=now)
         if wanted is not None:
             changed = replace(changed, types=wanted)
-        if url is not None:
-            changed = replace(changed, url=url)
+        if url is not None and url != changed.url:
+            changed = replace(changed, url=url, failing_since=None)
         if description is not None:
             changed = replace(changed, description=description)
         if enabled is not None:
@@ -88,14 +88,15 @@ def rotate(ports: Ports, subscription_id: str) -> tuple[Subscription, str]:
     """Give a subscription a new secret, which is shown this once; the one before signs beside it for a day. Raises
     `Unknown`."""
 
-    def work(tx: Transaction) -> Subscription:
+    def work(tx: Transaction) -> tuple[Subscription, str]:
         subscription = _found(tx.get(Subscription, subscription_id), subscription_id)
         rotated = domain.rotated(subscription, ports.clock.now())
+        # Before anything is written: where there is no key to make secrets with, the one before goes on.
+        secret = domain.shown_secret(ports.subscription_secret(rotated.id, rotated.generation))
         tx.put(rotated)
-        return rotated
+        return rotated, secret
 
-    rotated = ports.store.transact(work)
-    return rotated, domain.shown_secret(ports.subscription_secret(rotated.id, rotated.generation))
+    return ports.store.transact(work)
 
 
 def delete(ports: Ports, subscription_id: str) -> Subscription:

@@ -19,6 +19,12 @@ class MachineName(click.ParamType[str]):
 
     name = "name"
 
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Not an empty one: `budget rm "$NAME"` without a value would be the budget of all machines together."""
+        if not value.strip():
+            self.fail("it is empty, and names no machine", param, ctx)
+        return value
+
     def shell_complete(
         self,
         ctx: click.Context,

@@ -238,6 +238,19 @@ def _budget(ports: Ports, alert: Alert) -> Message:
     return _message(head, [b.section(f"{head}\n{line}"), b.context(small)])
 
 
+def _unenforced(ports: Ports, alert: Alert) -> Message | None:
+    try:
+        machine = look.machine(ports, alert.machine).machine
+    except Unknown:
+        return None
+    name = escaped(alert.machine)
+    head = f"🛑 The budget is spent, and *{name}* bills on: it cannot be saved"
+    detail = escaped(alert.words.get("detail", "")) or "see `dumont operations`"
+    small = f"it is tried again, ever more seldom · {code(f'dumont ssh {machine.id}')} to look for yourself"
+    ways = f"{code(f'dumont down {machine.id} --discard')} ends it, with all that is not saved"
+    return _message(head, [b.section(f"{head}\n{detail}"), b.context(f"{small} · {ways}")])
+
+
 def _overdue(ports: Ports, alert: Alert) -> Message | None:
     try:
         seen = look.machine(ports, alert.machine)
@@ -277,6 +290,7 @@ _KINDS: dict[AlertKind, Callable[[Ports, Alert], Message | None]] = {
     AlertKind.OPERATION: _operation,
     AlertKind.REPLY: _reply,
     AlertKind.BUDGET: _budget,
+    AlertKind.UNENFORCED: _unenforced,
     AlertKind.OVERDUE: _overdue,
     AlertKind.DIGEST: _digest,
     AlertKind.WEBHOOK: _webhook,
