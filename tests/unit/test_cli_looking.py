@@ -107,8 +107,9 @@ def test_each_commands_summary_fits_the_list_of_commands() -> None:
     """At 80 columns, as most terminals have; one that is cut ends with an ellipsis."""
 
     def cut(group: click.Group, path: str) -> Iterator[str]:
+        room = 80 - 2 - 6  # click's margin, and the blanks around a command's name
         for name, command in group.commands.items():
-            if not command.hidden and command.get_short_help_str(limit=80 - 6 - max(map(len, group.commands))).endswith(
+            if not command.hidden and command.get_short_help_str(limit=room - max(map(len, group.commands))).endswith(
                 "..."
             ):
                 yield f"{path} {name}"

@@ -15,6 +15,7 @@ from dumont.edge.http import decode
     [
         ({"max_price_usd_per_hour": -1}, "max_price_usd_per_hour", "must be > 0.0"),
         ({"race_width": 9}, "race_width", "must be <= 5"),
+        ({"sleep_tier": 3}, "sleep_tier", "expected `str`, got `int`"),
         ({"race_width": "many"}, "race_width", "expected `int`, got `str`"),
     ],
 )

@@ -113,6 +113,7 @@ def decode(data: bytes, shape: type[T]) -> T:
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<field>[^`]*)`)?$", re.DOTALL)
 _BOUND = re.compile(r"^expected `(?:int|float)` ([<>]=? [0-9.e+-]+)$")
+_PATTERN = re.compile(r"^expected `str` matching regex (?=')")
 _FIELD = re.compile(r"field `(?P<field>[^`]+)`")
 
 
@@ -129,7 +130,7 @@ def invalid(error: msgspec.ValidationError) -> InvalidInput:
 
 def _in_words(what: str) -> str:
     """A bound as a person says it: "must be >= 1" for "expected `int` >= 1"; all else is as it was."""
-    return _BOUND.sub(r"must be \1", what)
+    return _PATTERN.sub("must match ", _BOUND.sub(r"must be \1", what))
 
 
 def endpoint(

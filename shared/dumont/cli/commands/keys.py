@@ -128,9 +128,9 @@ def bootstrap(as_json: bool) -> None:
 @click.option("--minutes", type=click.FloatRange(0.05, 60), metavar="M", help="For how long it is good. [default: 15]")
 @common_options
 def token(cli: Cli, role: str | None, minutes: float | None) -> None:
-    """Print a short-lived token (JWT) that stands for your API key.
+    """Print a short-lived token that stands for your API key.
 
-    It is sent like a key: `Authorization: Bearer …`, or in DUMONT_API_KEY.
+    It is a JWT, and is sent like a key: `Authorization: Bearer …`, or in DUMONT_API_KEY.
     """
     wish: Json = {}
     if role is not None:
