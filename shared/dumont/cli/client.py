@@ -169,8 +169,10 @@ class Client:
         if problem.get("code") == "wrong_key" and os.environ.get("DUMONT_API_KEY"):
             # What the API says of headers is for programs; and a variable that was forgotten is hard to see.
             hint = "it is that of DUMONT_API_KEY: set another, or unset it where `dumont local up` has kept one"
+        elif status == 401 and not self._has_key:
+            hint = f"no key is kept for {self.url}: set DUMONT_API_KEY"
         elif status == 401 and not hint:
-            hint = "set DUMONT_API_KEY" if self._has_key else f"no key is kept for {self.url}: set DUMONT_API_KEY"
+            hint = "set DUMONT_API_KEY"
         detail = str(problem.get("detail") or problem.get("title"))
         field = problem.get("field")
         option = option_of(str(field)) if field else None
