@@ -89,7 +89,7 @@ class World:
         self.asked.append(asked)
         left = self.answers.get(f"{asked.method} {urlsplit(asked.path).path}")
         if asked.headers.get("Authorization") != f"Bearer {KEY}":
-            return problem(401, "unauthenticated", "no key, or a wrong one")
+            return problem(401, "unauthenticated", "no key, or a wrong one", hint="send it as a header")
         if not left:
             return problem(404, "not_found", f"nothing at {asked.path}")
         return left.pop(0) if len(left) > 1 else left[0]

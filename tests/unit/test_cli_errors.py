@@ -57,7 +57,29 @@ def test_a_problem_goes_to_stdout_whole_with_json(api: World) -> None:
 
 def test_the_field_at_fault_is_named(api: World) -> None:
     api.says("GET /search", problem(400, "invalid_input", "must be above 0", field="max_price_usd_per_hour"))
-    assert "error: max_price_usd_per_hour: must be above 0" in api.run("search", "--max-price", "-1").stderr
+    told = api.run("search", "--max-price", "-1").stderr
+    assert told == "error: --max-price: must be above 0\n  next: Per hour, GPU and disk.\n", "as it was typed"
+    api.says("GET /search", problem(400, "invalid_input", "is too strange", field="weather"))
+    assert "error: weather: is too strange" in api.run("search").stderr
+
+
+def test_a_port_that_is_none_is_wrong_usage_and_no_defect(api: World) -> None:
+    for option in ("--port", "--market-port"):
+        result = api.run("local", "up", option, "99999")
+        assert result.exit_code == 2
+        assert "99999 is not in the range" in result.stderr
+
+
+def test_a_budget_without_a_limit_is_told_its_options(api: World) -> None:
+    told = api.run("budget", "set", "--action", "warn")
+    assert told.exit_code == 2
+    assert "--per-hour, --per-day or --total" in told.stderr
+
+
+def test_a_wrong_key_of_the_environment_is_named_as_such(api: World) -> None:
+    """A variable that was set once and forgotten is hard to see."""
+    api.says("GET /machines", problem(401, "wrong_key", "the API key is wrong", hint="send it as a header"))
+    assert "next: it is that of DUMONT_API_KEY" in api.run("ls").stderr
 
 
 def test_what_is_not_dumont_is_recognised(api: World) -> None:

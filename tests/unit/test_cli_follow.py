@@ -70,6 +70,7 @@ def test_only_success_is_no_failure() -> None:
 
 def test_money_never_rounds_something_to_nothing() -> None:
     assert money(0.00001) == "<$0.0001"
+    assert money(-0.00001) == "-<$0.0001"
     assert money(0) == "$0.0000"
     assert money(0.3128) == "$0.3128"
     assert money(None) == "–"

@@ -87,6 +87,38 @@ def test_ls_shows_machines_with_state_price_and_address(api: World) -> None:
     assert api.query("GET /machines") == {"all": "true"}
 
 
+def test_what_is_paused_is_not_called_lost_nor_running(api: World) -> None:
+    asleep = machine(state="hibernated", paused_instance_id="i-1", slept_at=NOW, ssh=None)
+    host = instance("a", state="lost", price_usd_per_hour=0.3128, problem={"code": "asleep", "detail": "it sleeps"})
+    api.says("GET /machines", {"machines": [asleep]})
+    assert api.run("ls").stdout.splitlines()[1].split()[:2] == ["trainer", "paused"]
+    api.says("GET /machines/trainer", {"machine": asleep, "instances": [host]})
+    text = api.run("show", "trainer").stdout
+    assert "lost" not in text
+    assert "running for" not in text
+    assert "is kept with its stopped host, and bills" in text
+    assert "$0.3128" in text.splitlines()[-1], "GPU and disk, as in `search` and `ls`"
+    gone = machine(state="hibernated", paused_instance_id=None, slept_at=NOW, ssh=None)
+    api.says("GET /machines", {"machines": [gone]})
+    assert api.run("ls").stdout.splitlines()[1].split()[:2] == ["trainer", "hibernated"]
+
+
+def test_each_commands_summary_fits_the_list_of_commands() -> None:
+    """At 80 columns, as most terminals have; one that is cut ends with an ellipsis."""
+
+    def cut(group: click.Group, path: str) -> Iterator[str]:
+        room = 80 - 2 - 6  # click's margin, and the blanks around a command's name
+        for name, command in group.commands.items():
+            if not command.hidden and command.get_short_help_str(limit=room - max(map(len, group.commands))).endswith(
+                "..."
+            ):
+                yield f"{path} {name}"
+            if isinstance(command, click.Group):
+                yield from cut(command, f"{path} {name}")
+
+    assert list(cut(cli, "dumont")) == []
+
+
 def test_ls_of_nothing_says_so(api: World) -> None:
     api.says("GET /machines", {"machines": []})
     assert "no machines" in api.run("ls").stderr

@@ -120,6 +120,8 @@ def test_a_machine_without_address_or_pinned_key_is_not_reached(api: World, comm
     result = api.run(*command)
     assert result.exit_code == 5
     assert "trainer is destroyed: it has no SSH address" in result.stderr
+    api.says("GET /routes/trainer", {"route": {"machine": "trainer", "state": "hibernated"}})
+    assert "next: wake it: dumont wake trainer" in api.run(*command).stderr
     api.says("GET /routes/trainer", {"route": route(host_key=None)})
     assert "no pinned host key" in api.run(*command).stderr
     api.says("GET /routes/trainer", {"route": {"machine": "trainer", "state": "failed"}})

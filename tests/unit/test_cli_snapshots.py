@@ -64,7 +64,7 @@ def test_a_snapshot_is_followed_until_it_counts(taking: World) -> None:
     assert result.exit_code == 0
     assert sent(taking, "POST /snapshot") == {"name": "trainer"}
     assert "copy took 2.60 s: 1512 files" in result.stderr
-    assert "snap-7: 1,512 files, 68.1 MB, of which 1.2 MB had to be sent; complete" in result.stdout
+    assert "snap-7: 1,512 files, 68.1 MB; 1.2 MB had to be sent, packed and encrypted; complete" in result.stdout
     assert "dumont restore trainer --snapshot snap-7" in result.stdout
 
 

@@ -10,7 +10,7 @@ from dumont.domain import gpus, names, reaping
 from dumont.domain.errors import IllegalTransition, InvalidInput
 from dumont.domain.offers import Offer, OfferQuery, finish_cost_usd, in_region, matches, pick_racers, rank
 from dumont.domain.records import Instance, InstanceState, MachineState
-from dumont.domain.states import TRANSITIONS, check_transition
+from dumont.domain.states import TRANSITIONS, check_transition, not_running
 from dumont.domain.statuses import InstanceStatus, ProviderInstance
 
 
@@ -139,6 +139,13 @@ def test_every_state_has_its_row_and_nothing_leaves_by_another_way() -> None:
     ]:
         with pytest.raises(IllegalTransition):
             check_transition(before, after)
+
+
+@pytest.mark.parametrize("state", MachineState)
+def test_what_needs_a_running_machine_says_how_it_comes_to_run(state: MachineState) -> None:
+    refused = not_running("ada", state)
+    assert "ada" in refused.hint
+    assert ("dumont wake ada" in refused.hint) == (state is MachineState.HIBERNATED)
 
 
 # --- Reaping ------------------------------------------------------------------------------------------------------

@@ -139,6 +139,15 @@ def test_a_bill_grows_by_what_each_machine_uses() -> None:
     assert [month.use.reads for month in bills.months(one, ten)] == [150.0, 600.0, 50_100.0, 500_100.0]
 
 
+def test_no_machine_gives_anything_back() -> None:
+    """Ten swept in less time than one is chance: ten thousand are not swept in less than no time."""
+    one = Use(reads=100.0, seconds={"heartbeat-check": 2_446_882.0}, requests={"heartbeat-check": 43_000.0})
+    ten = Use(reads=1_000.0, seconds={"heartbeat-check": 2_428_023.0}, requests={"heartbeat-check": 43_000.0})
+    for month in bills.months(one, ten):
+        assert month.use.seconds["heartbeat-check"] == 2_446_882.0
+        assert month.use.reads == pytest.approx(100.0 * month.machines)
+
+
 def test_deletes_have_their_price() -> None:
     assert month_usd(Use(deletes=100_000.0), free=False)["Firestore"] == pytest.approx(0.01)
     assert month_usd(Use(deletes=100_000.0), free=True)["Firestore"] == 0.0

@@ -35,6 +35,6 @@ def test_its_scopes_are_those_of_the_methods_that_are_called() -> None:
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
-def test_the_readme_names_each_command(verb: str) -> None:
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("### Slack")[2].partition("\n### ")[0]
+def test_the_page_on_slack_names_each_command(verb: str) -> None:
+    section = (ROOT / "docs/notices.md").read_text(encoding="utf-8").partition("## Slack")[2].partition("\n## ")[0]
     assert f"`{verb}`" in section

@@ -14,6 +14,7 @@ from dumont.cli.credentials import normal_url, read_key
 from dumont.cli.errors import UNREACHABLE, USAGE, CliError, Json, exit_code_of_status
 
 if TYPE_CHECKING:
+    import click
     import httpx
 
 DEFAULT_URL = "http://localhost:8080"
@@ -165,11 +166,20 @@ class Client:
 
     def _refusal(self, status: int, problem: Json) -> CliError:
         hint = str(problem.get("hint") or "")
-        if status == 401 and not hint:
-            hint = "set DUMONT_API_KEY" if self._has_key else f"no key is kept for {self.url}: set DUMONT_API_KEY"
+        if problem.get("code") == "wrong_key" and os.environ.get("DUMONT_API_KEY"):
+            # What the API says of headers is for programs; and a variable that was forgotten is hard to see.
+            hint = "it is that of DUMONT_API_KEY: set another, or unset it where `dumont local up` has kept one"
+        elif status == 401 and not self._has_key:
+            hint = f"no key is kept for {self.url}: set DUMONT_API_KEY"
+        elif status == 401 and not hint:
+            hint = "set DUMONT_API_KEY"
         detail = str(problem.get("detail") or problem.get("title"))
         field = problem.get("field")
-        if field and str(field) not in detail:
+        option = option_of(str(field)) if field else None
+        if option is not None:
+            detail = f"{max(option.opts, key=len)}: {detail}"
+            hint = hint or (option.help or "")
+        elif field and str(field) not in detail:
             detail = f"{field}: {detail}"
         return CliError(
             detail,
@@ -188,6 +198,15 @@ class Client:
             ahead = email.utils.mktime_tz(stated) - time.time()
             # The header counts whole seconds: less than that is no difference.
             self.clock_skew_seconds = ahead if abs(ahead) > 2.0 else 0.0
+
+
+def option_of(field: str) -> click.Option | None:
+    """The option of the command that runs now by which a field of the API was given; None where there is none."""
+    import click
+
+    context = click.get_current_context(silent=True)
+    options = context.command.params if context is not None else []
+    return next((one for one in options if isinstance(one, click.Option) and one.name == field), None)
 
 
 def _checked_key(key: str) -> str:

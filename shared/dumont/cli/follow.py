@@ -12,7 +12,7 @@ import click
 from dumont.cli.client import Client
 from dumont.cli.errors import FAILED, INTERRUPTED, UNREACHABLE, CliError, Json
 from dumont.cli.output import Cli, duration, is_terminal, money, state_style, text_of
-from dumont.cli.views import gpu_text, progress_text, racer_names, seconds_between
+from dumont.cli.views import gpu_text, progress_text, racer_names, rate_text, seconds_between
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -154,7 +154,7 @@ def event_lines(before: Json | None, now: Json) -> list[str]:
         state = instance.get("state")
         if name and instance.get("id") not in known_ids:
             offer = instance.get("offer") or {}
-            where = f"{gpu_text(offer)} in {text_of(offer.get('region'))} at {money(offer.get('gpu_usd_per_hour'))}/h"
+            where = f"{gpu_text(offer)} in {text_of(offer.get('region'))} at {rate_text(instance)}/h"
             dated.append((instance.get("intended_at") or started, f"{rental}: {where}"))
         if state == "gone" and (instance.get("id"), state) not in known:
             reason = (instance.get("problem") or {}).get("detail") or ""
@@ -295,7 +295,7 @@ def picture(operation: Json, now: float) -> Group:
             Text(names.get(str(instance.get("id")), ""), style="bold"),
             gpu_text(offer),
             text_of(offer.get("region")),
-            f"{money(offer.get('gpu_usd_per_hour'))}/h",
+            f"{rate_text(instance)}/h",
             Text("booting" if state == "created" else state, style=state_style(state)),
             Text(duration(seconds_between(instance.get("intended_at"), until)), justify="right"),
         )

@@ -153,7 +153,8 @@ def money(amount: object, digits: int = 4) -> str:
         return UNKNOWN
     least = 10.0**-digits
     sign = "-" if amount < 0 else ""
-    return f"<${least:.{digits}f}" if 0 < amount < least / 2 else f"{sign}${abs(amount):.{digits}f}"
+    small = f"<${least:.{digits}f}" if amount > 0 else f"-<${least:.{digits}f}"
+    return small if 0 < abs(amount) < least / 2 else f"{sign}${abs(amount):.{digits}f}"
 
 
 def number(value: object, digits: int = 0, unit: str = "") -> str:

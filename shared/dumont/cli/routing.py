@@ -86,7 +86,9 @@ class RouteFinder:
                 f"{self._name} is {words}: it has no SSH address",
                 exit_code=CONFLICT,
                 code="not_running",
-                hint=f"see `dumont show {self._name}`",
+                hint=f"wake it: dumont wake {self._name}"
+                if state == "hibernated"
+                else f"see `dumont show {self._name}`",
             )
         if self._clock() >= self._until:
             raise CliError(

@@ -16,6 +16,8 @@ MACHINE_COLUMNS = ("name", "state", "health", "spare", "gpu", "region", ">$/h", 
 OPERATION_COLUMNS = ("operation", "kind", "machine", "state", "phase", "started", ">took", ">cost")
 STEP_COLUMNS = ("step", "on", ">started", ">seconds", ">cost", "ok", "detail")
 SNAPSHOT_COLUMNS = ("snapshot", "machine", "state", "taken", ">files", ">size", ">sent", ">took", "remark")
+ASLEEP = "asleep"
+"""Why a paused machine's host serves no more, as the API has it."""
 INSTANCE_COLUMNS = ("rental", "state", "gpu", "region", ">$/h", ">boot", ">cost", "why it ended")
 
 
@@ -63,7 +65,7 @@ def machine_row(machine: Json, now: float) -> list[str]:
     running = machine.get("running_since") if machine.get("state") == "running" else None
     return [
         text_of(machine.get("name")),
-        text_of(machine.get("state")),
+        machine_state(machine),
         health_text(machine),
         text_of((machine.get("spare") or {}).get("state")),
         gpu_text(offer or machine.get("spec") or {}),
@@ -73,6 +75,17 @@ def machine_row(machine: Json, now: float) -> list[str]:
         duration(seconds_between(running, now)),
         ssh_text(machine),
     ]
+
+
+def machine_state(machine: Json) -> str:
+    """A machine's state in a word: one that sleeps with its stopped host kept, whose disk bills, is paused."""
+    paused = machine.get("state") == "hibernated" and machine.get("paused_instance_id")
+    return "paused" if paused else text_of(machine.get("state"))
+
+
+def rate_text(rental: Json) -> str:
+    """What a rental bills an hour, GPU and disk as everywhere; of an older API, which does not say it, the GPU."""
+    return money(rental.get("price_usd_per_hour") or (rental.get("offer") or {}).get("gpu_usd_per_hour"))
 
 
 def ssh_text(machine: Json) -> str:
@@ -124,16 +137,21 @@ def step_row(step: Json, operation: Json, names: dict[str, str]) -> list[str]:
     ]
 
 
+def is_kept(instance: Json) -> bool:
+    """Whether a rental is the stopped host that a paused machine keeps: nothing of it is lost."""
+    return instance.get("state") == "lost" and (instance.get("problem") or {}).get("code") == ASLEEP
+
+
 def instance_row(instance: Json, names: dict[str, str]) -> list[str]:
     """A rental, as INSTANCE_COLUMNS."""
     offer = instance.get("offer") or {}
     problem = instance.get("problem") or {}
     return [
         names.get(str(instance.get("id"))) or text_of(instance.get("id")),
-        text_of(instance.get("state")),
+        "paused" if is_kept(instance) else text_of(instance.get("state")),
         gpu_text(offer),
         text_of(offer.get("region")),
-        money(offer.get("gpu_usd_per_hour")),
+        rate_text(instance),
         duration(seconds_between(instance.get("created_at"), instance.get("booted_at"))),
         money(instance.get("cost_usd")),
         str(problem.get("detail") or ""),
@@ -211,11 +229,13 @@ def show_machine(cli: Cli, machine: Json, now: float) -> None:
     spec: Json = machine.get("spec") or {}
     offer: Json = machine.get("offer") or {}
     budget = spec.get("budget_usd")
+    asleep = machine.get("state") == "hibernated"
+    running = machine.get("running_since") if machine.get("state") in ("running", "destroyed") else None
     show_pairs(
         cli,
         [
             ("name", text_of(machine.get("name"))),
-            ("state", text_of(machine.get("state"))),
+            ("state", machine_state(machine)),
             ("epoch", text_of(machine.get("epoch"))),
             ("gpu", gpu_text(offer or spec)),
             ("region", text_of(offer.get("region"))),
@@ -230,7 +250,9 @@ def show_machine(cli: Cli, machine: Json, now: float) -> None:
             ("cost so far", money(machine.get("cost_usd"))),
             ("budget", f"{money(budget, 2)}: reaching it destroys the machine" if budget else ""),
             ("made", moment(machine.get("created_at"))),
-            ("running for", duration(seconds_between(machine.get("running_since"), machine.get("ended_at") or now))),
+            ("running for", duration(seconds_between(running, machine.get("ended_at") or now))),
+            ("asleep for", duration(seconds_between(machine.get("slept_at"), now)) if asleep else ""),
+            ("its disk", "is kept with its stopped host, and bills" if machine_state(machine) == "paused" else ""),
             ("ended", moment(machine.get("ended_at"))),
             ("operation", text_of(machine.get("operation_id"))),
         ],

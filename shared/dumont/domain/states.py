@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dumont.domain.errors import IllegalTransition
+from dumont.domain.errors import Conflict, IllegalTransition
 from dumont.domain.records import MachineState as S
 
 TRANSITIONS: dict[S, frozenset[S]] = {
@@ -26,3 +26,14 @@ def check_transition(before: S, after: S) -> None:
     """Raise `IllegalTransition` unless `after` may follow `before` (staying is no transition and always allowed)."""
     if before is not after and after not in TRANSITIONS[before]:
         raise IllegalTransition(f"a machine that is {before} cannot become {after}")
+
+
+def not_running(name: str, state: S) -> Conflict:
+    """The refusal of what only a machine that runs can do, with the way to make it run."""
+    hints = {
+        S.HIBERNATED: f"wake it: dumont wake {name}",
+        S.DESTROYED: f"rent it anew: dumont up {name}",
+        S.FAILED: f"see why: dumont show {name}",
+    }
+    hint = hints.get(state, f"wait until it does: dumont events {name} -f")
+    return Conflict(f"{name} is {state.value}, not running", code="not_running", field="name", hint=hint)

@@ -112,6 +112,8 @@ def decode(data: bytes, shape: type[T]) -> T:
 
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<field>[^`]*)`)?$", re.DOTALL)
+_BOUND = re.compile(r"^expected `(?:int|float)` ([<>]=? [0-9.e+-]+)$")
+_PATTERN = re.compile(r"^expected `str` matching regex (?=')")
 _FIELD = re.compile(r"field `(?P<field>[^`]+)`")
 
 
@@ -123,7 +125,12 @@ def invalid(error: msgspec.ValidationError) -> InvalidInput:
     named = _FIELD.search(what)
     if not where and named:
         where = named.group("field")
-    return InvalidInput(what[:1].lower() + what[1:], field=where or None)
+    return InvalidInput(_in_words(what[:1].lower() + what[1:]), field=where or None)
+
+
+def _in_words(what: str) -> str:
+    """A bound as a person says it: "must be >= 1" for "expected `int` >= 1"; all else is as it was."""
+    return _PATTERN.sub("must match ", _BOUND.sub(r"must be \1", what))
 
 
 def endpoint(

@@ -251,7 +251,9 @@ def _begin(ports: Ports, made: list[Delivery]) -> list[Delivery]:
 
 def _known(subscription: Subscription | None, subscription_id: str) -> Subscription:
     if subscription is None:
-        raise Unknown(f"there is no subscription {subscription_id[:64]!r}")
+        raise Unknown(
+            f"there is no subscription {subscription_id[:64]!r}", hint="`dumont webhook ls` shows those there are"
+        )
     return subscription
 
 

@@ -21,6 +21,7 @@ from dumont.domain.records import (
     Problem,
     Step,
 )
+from dumont.domain.states import not_running
 from dumont.operations import provision
 from dumont.operations import spares as spare_operations
 from dumont.operations.invocation import Invocation
@@ -49,7 +50,7 @@ def request(ports: Ports, name: str, *, requested_by: str, request_id: str = "")
         if held is not None and held.open and held.kind is OperationKind.DRILL:
             return held
         if machine.state is not MachineState.RUNNING or machine.instance_id is None:
-            raise Conflict(f"{name} is {machine.state.value}, not running", code="not_running", field="name")
+            raise not_running(name, machine.state)
         if held is not None and held.open:
             raise Conflict(
                 f"the spare of {name} is being tended",

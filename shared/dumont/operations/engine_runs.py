@@ -130,7 +130,7 @@ def _engine_done(invocation: Invocation, op: Operation, result: dict[str, Any]) 
 
 
 def _restored(invocation: Invocation, result: dict[str, Any], began: float) -> None:
-    step = Step(name="restore", started_at=began, ended_at=invocation.now(), detail=_extent(result))
+    step = Step(name="restore", started_at=began, ended_at=invocation.now(), detail=extent(result))
 
     def change(tx: Transaction, o: Operation, machine: Machine | None) -> Operation:
         instance = tx.get(Instance, machine.instance_id or "") if machine is not None else None
@@ -142,7 +142,7 @@ def _restored(invocation: Invocation, result: dict[str, Any], began: float) -> N
 
 
 def _copied(invocation: Invocation, result: dict[str, Any], began: float) -> None:
-    detail = f"{_extent(result)}, {_mb(result.get('bytes_sent'))} sent"
+    detail = f"{extent(result)}, {_size(result.get('bytes_sent'))} sent"
     step = Step(name="copy", started_at=began, ended_at=invocation.now(), detail=detail)
     try:
         taken = _read_result(result)
@@ -177,12 +177,18 @@ def _read_result(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _extent(result: dict[str, Any]) -> str:
-    return f"{result.get('files', 0)} files, {_mb(result.get('bytes_total'))} in all"
+def extent(result: dict[str, Any]) -> str:
+    """How much an engine's result has been about: "1 file, 512 B in all"."""
+    files = result.get("files", 0)
+    return f"{files} {'file' if files == 1 else 'files'}, {_size(result.get('bytes_total'))} in all"
 
 
-def _mb(count: object) -> str:
-    return f"{float(count) / 1e6:.1f} MB" if isinstance(count, int | float) else "? MB"
+def _size(count: object) -> str:
+    if not isinstance(count, int | float):
+        return "? MB"
+    if count < 1e6:  # as a little is not nothing
+        return f"{count / 1e3:.1f} kB" if count >= 1e3 else f"{count:.0f} B"
+    return f"{count / 1e6:.1f} MB"
 
 
 def _engine_failed(invocation: Invocation, op: Operation, error: dict[str, Any]) -> None:

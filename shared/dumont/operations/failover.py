@@ -41,7 +41,7 @@ from dumont.domain.records import (
     Step,
 )
 from dumont.domain.snapshots import Snapshot
-from dumont.domain.states import check_transition
+from dumont.domain.states import check_transition, not_running
 from dumont.operations import comebacks, confirming, engine_runs, moving, provision, routes, spare_hosts, spares, tend
 from dumont.operations.invocation import Invocation
 from dumont.operations.reputations import note
@@ -137,7 +137,7 @@ def request(ports: Ports, name: str, *, discard: bool, requested_by: str, reques
             tx.put(stronger)
             return stronger
         if machine.state is not MachineState.RUNNING or machine.instance_id is None:
-            raise Conflict(f"{name} is {machine.state.value}, not running", code="not_running", field="name")
+            raise not_running(name, machine.state)
         keeps = _GIVES_WAY_TO_A_WORD if discard else _GIVES_WAY_TO_A_MOVE
         if held is not None and held.open and held.kind not in keeps:
             raise Conflict(

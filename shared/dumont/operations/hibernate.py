@@ -41,7 +41,7 @@ from dumont.domain.records import (
     Step,
 )
 from dumont.domain.snapshots import Snapshot, SnapshotState
-from dumont.domain.states import check_transition
+from dumont.domain.states import check_transition, not_running
 from dumont.domain.statuses import InstanceStatus
 from dumont.operations import engine_runs, ledger, routes, tend
 from dumont.operations.heartbeats import first_heartbeat, has_stopped
@@ -101,7 +101,7 @@ def request(ports: Ports, name: str, *, tier: str, requested_by: str, request_id
         ):
             return _deepen(tx, op, machine, saved_id, now)
         if machine.state is not MachineState.RUNNING or machine.instance_id is None:
-            raise Conflict(f"{name} is {machine.state.value}, not running", code="not_running", field="name")
+            raise not_running(name, machine.state)
         beat = tx.get(Heartbeat, machine.instance_id)
         if beat is not None and beat.sequence >= 0 and hibernation.unheard(machine.spec, beat.received_at, now):
             raise Conflict(

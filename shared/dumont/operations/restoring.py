@@ -116,7 +116,7 @@ def _done(invocation: Invocation, instance: Instance, result: dict[str, Any]) ->
     """The engine says that each byte is as its manifest says (invariant 5)."""
     snapshot_id = instance.engine_run.split("-snap-")[-1].rsplit("-", 1)[0]
     _end_run(invocation, instance, lambda i: replace(i, restored_snapshot_id=f"snap-{snapshot_id}"), True,
-             f"{result.get('files', 0)} files, {result.get('bytes_total', 0)} bytes")  # fmt: skip
+             engine_runs.extent(result))  # fmt: skip
 
 
 def _end_run(invocation: Invocation, instance: Instance, fact: Fact, ok: bool, detail: str) -> None:

@@ -31,6 +31,7 @@ from dumont.domain.records import (
     OperationState,
 )
 from dumont.domain.snapshots import Snapshot, SnapshotState
+from dumont.domain.states import not_running
 from dumont.operations import engine_runs, look, unsaved_work
 from dumont.operations.collection import collect
 from dumont.operations.invocation import Invocation
@@ -191,7 +192,7 @@ def _free_running(tx: Transaction, name: str) -> Machine:
     if machine is None or machine.state is MachineState.DESTROYED:
         raise Unknown(f"there is no machine named {name}", field="name", hint="`dumont ls` shows those there are")
     if machine.state is not MachineState.RUNNING:
-        raise Conflict(f"{name} is {machine.state.value}, not running", code="not_running", field="name")
+        raise not_running(name, machine.state)
     held = tx.get(Operation, machine.operation_id) if machine.operation_id is not None else None
     if held is not None and held.open:
         raise Conflict(

@@ -136,5 +136,7 @@ def _check_url(courier: Courier, url: str, *, loopback: bool) -> None:
 
 def _found(subscription: Subscription | None, subscription_id: str) -> Subscription:
     if subscription is None:
-        raise Unknown(f"there is no subscription {subscription_id[:64]!r}")
+        raise Unknown(
+            f"there is no subscription {subscription_id[:64]!r}", hint="`dumont webhook ls` shows those there are"
+        )
     return subscription

@@ -38,7 +38,10 @@ def serving_options(command: F) -> F:
 
 @click.group()
 def gateway() -> None:
-    """HTTP to machines' ports, which are open to nobody else; a request wakes a machine that sleeps."""
+    """HTTP to machines' ports, which are open to nobody else.
+
+    A request wakes a machine that sleeps.
+    """
 
 
 @gateway.command()
@@ -69,7 +72,10 @@ def token(cli: Cli, name: str, rotate: bool, valid_hours: float | None) -> None:
 @click.argument("port", type=click.IntRange(1, 65535))
 @common_options
 def url_of(cli: Cli, name: str, port: int) -> None:
-    """Print the URL at which a machine's port is reached, wherever the machine is."""
+    """Print the URL at which a machine's port is reached.
+
+    It is the same wherever the machine is.
+    """
     address = f"{cli.url}/gateway/{name}/{port}/"
     cli.result({"url": address})
     cli.say(address)

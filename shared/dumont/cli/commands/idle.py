@@ -88,7 +88,10 @@ def _value(row: dict[str, Any]) -> str:
 @click.argument("time", nargs=-1, metavar="[2h | 30m | until 18:00 | off]")
 @common_options
 def keep(cli: Cli, name: str, time: tuple[str, ...]) -> None:
-    """Keep a machine awake, by default for an hour; "off" lets it sleep again when it is idle."""
+    """Keep a machine awake, by default for an hour.
+
+    "off" lets it sleep again when it is idle.
+    """
     seconds = keep_seconds(time, datetime.now(UTC).astimezone())
     with cli.client() as client:
         answer = client.post("idle", name, "keep", body={"seconds": seconds})

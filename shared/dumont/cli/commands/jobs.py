@@ -17,7 +17,7 @@ from dumont.cli.output import Cli, common_options, money
 
 @click.group()
 def job() -> None:
-    """Commands that end: rent, restore inputs, run, save outputs, release."""
+    """Commands that end: rent, run, save what they wrote, release."""
 
 
 @job.command("run")
@@ -60,7 +60,9 @@ def run(
     ssh_key_files: tuple[Path, ...],
     **options: Any,
 ) -> int:
-    """Rent a machine, run a command on it, save what it wrote to its workspace, and give the machine back.
+    """Rent a machine, run a command on it, and let it go.
+
+    What the command wrote to its workspace is saved before.
 
     Its output comes as it is written, and its exit status is passed on. Put -- before it: arguments reach it as they
     are; a single argument is a line for the machine's shell. A host that dies is replaced, and the command starts again
@@ -112,7 +114,7 @@ def list_jobs(cli: Cli, limit: int) -> None:
 @click.argument("job_id", metavar="ID")
 @common_options
 def show(cli: Cli, job_id: str) -> None:
-    """Show a job: how it stands or ended, what it cost, where its outputs are."""
+    """Show a job: its end, its cost, where its outputs are."""
     from dumont.cli.jobs import JOB_COLUMNS, job_row, snapshot_of, summary
     from dumont.cli.views import show_problem
 
@@ -137,7 +139,10 @@ def show(cli: Cli, job_id: str) -> None:
 @click.option("-f", "--follow", "following", is_flag=True, help="Go on until it ends; ends as it does.")
 @common_options
 def logs(cli: Cli, job_id: str, following: bool) -> int:
-    """Print what a job's command wrote: from its host while it runs, the last 64 KiB once it has ended."""
+    """Print what a job's command wrote.
+
+    From its host while it runs, the last 64 KiB once it has ended.
+    """
     from dumont.cli.joblog import JobOutput
     from dumont.cli.jobs import ENDS, follow_job, show_end, status_of
 

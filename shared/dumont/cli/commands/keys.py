@@ -13,7 +13,7 @@ COLUMNS = ("ID", "NAME", "ROLE", "OWNER", "MADE", "ENDS", "LAST USED", "STATE")
 
 @click.group()
 def keys() -> None:
-    """Who may come in: API keys, made, rotated and revoked by admins."""
+    """Who may come in: API keys, which admins manage."""
 
 
 @keys.command()
@@ -25,7 +25,10 @@ def keys() -> None:
               "[default: only when it is revoked]")  # fmt: skip
 @common_options
 def create(cli: Cli, name: str, role: str, owner: str | None, valid_days: float | None) -> None:
-    """Make a key, and print it: this is the one time that it can be read."""
+    """Make a key, and print it.
+
+    This is the one time that it can be read.
+    """
     wish: Json = {"name": name, "role": role}
     if owner:
         wish["owner"] = owner
@@ -87,7 +90,10 @@ def rotate(cli: Cli, key_id: str, grace_hours: float | None, now: bool) -> None:
 @click.argument("key_id", metavar="ID")
 @common_options
 def revoke(cli: Cli, key_id: str) -> None:
-    """End a key and all tokens of it: the next request with one is refused."""
+    """End a key and all of its tokens.
+
+    The next request with one of them is refused.
+    """
     with cli.client() as client:
         ended = client.post("keys", key_id, "revoke", body={})
     cli.result(ended)
@@ -121,9 +127,9 @@ def bootstrap(as_json: bool) -> None:
 @click.option("--minutes", type=click.FloatRange(0.05, 60), metavar="M", help="For how long it is good. [default: 15]")
 @common_options
 def token(cli: Cli, role: str | None, minutes: float | None) -> None:
-    """Print a short-lived token (JWT) that stands for your API key.
+    """Print a short-lived token that stands for your API key.
 
-    It is sent like a key: `Authorization: Bearer …`, or in DUMONT_API_KEY.
+    It is a JWT, and is sent like a key: `Authorization: Bearer …`, or in DUMONT_API_KEY.
     """
     wish: Json = {}
     if role is not None:

@@ -8,6 +8,8 @@ import click
 
 from dumont.cli.output import Cli, common_options
 
+PORT = click.IntRange(1, 65535)
+
 
 @click.group()
 def local() -> None:
@@ -44,7 +46,10 @@ PORT = click.IntRange(1, 65_535)
 def local_up(
     port: int, market_port: int, data: Path | None, time_scale: float, boots: str, emulators: bool, seed: int
 ) -> int:
-    """Start the local cloud and stay until Ctrl-C: all functions at http://localhost:PORT/<function>."""
+    """Start the local cloud and stay until Ctrl-C.
+
+    All functions are at http://localhost:PORT/<function>.
+    """
     if port == market_port:
         raise click.UsageError("--port and --market-port are the same")
     from dumont.local.cloud import serve

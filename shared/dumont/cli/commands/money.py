@@ -132,7 +132,7 @@ def savings(cli: Cli, name: str | None, from_: str | None, to: str | None) -> No
 @click.group(invoke_without_command=True)
 @common_options
 def budget(cli: Cli) -> None:
-    """Show what may be spent, how much of it is, and what happens then."""
+    """Show what may be spent, and what happens then."""
     context = click.get_current_context()
     if context.invoked_subcommand is None:
         with cli.client() as client:
@@ -160,6 +160,10 @@ def budget_set(
 
     All actions but "warn" refuse new rentals while it is spent. "destroy" takes the workspace with it.
     """
+    if usd_per_hour is usd_per_day is usd_total is None:
+        raise click.UsageError(
+            "a budget needs a limit: --per-hour, --per-day or --total; to have none: dumont budget rm"
+        )
     body: dict[str, Any] = {
         "machine": name or None,
         "usd_per_hour": usd_per_hour,
@@ -176,7 +180,10 @@ def budget_set(
 @click.argument("name", type=MachineName(), required=False)
 @common_options
 def budget_rm(cli: Cli, name: str | None) -> None:
-    """Remove the budget of a machine, or without a NAME that of all together: then nothing limits them."""
+    """Remove a budget: of a machine, or without a NAME of all.
+
+    Without the one of all together nothing limits them.
+    """
     with cli.client() as client:
         _show_budgets(cli, client.delete("budgets", *([name] if name else [])))
 

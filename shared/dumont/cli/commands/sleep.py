@@ -39,7 +39,10 @@ def hibernate(cli: Cli, name: str, pause: bool, wait: bool) -> None:
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow it until the machine runs.")
 @common_options
 def wake(cli: Cli, name: str, wait: bool) -> None:
-    """Wake a machine: the host that was kept is started, or others race and the last snapshot is restored."""
+    """Wake a machine.
+
+    The host that was kept is started, or others race and the last snapshot is restored.
+    """
     from dumont.cli.follow import outcome
 
     with cli.client() as client:

@@ -84,8 +84,9 @@ def take(cli: Cli, name: str, detach: bool) -> None:
         raise _incomplete(taken, operation)
     cli.result({"snapshot": taken, "operation": operation})
     cli.say(
-        f"{identifier}: {number(taken.get('files'))} files, {size(taken.get('bytes_total'))}, of which "
-        f"{size(taken.get('bytes_sent'))} had to be sent; {text_of(taken.get('state'))}, as the store's listing shows"
+        f"{identifier}: {number(taken.get('files'))} {'file' if taken.get('files') == 1 else 'files'}, "
+        f"{size(taken.get('bytes_total'))}; {size(taken.get('bytes_sent'))} had to be sent, packed and encrypted; "
+        f"{text_of(taken.get('state'))}, as the store's listing shows"
     )
     cli.say(f"  dumont restore {name} --snapshot {identifier}")
 

@@ -22,7 +22,7 @@ _UNIT_SECONDS = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 @click.group()
 def webhook() -> None:
-    """Tell programs what happens: signed HTTPS requests, tried again for a day.
+    """Tell programs what happens, by signed HTTPS requests.
 
     Receivers verify them with any library of Standard Webhooks (standardwebhooks.com).
     """
@@ -35,7 +35,10 @@ def webhook() -> None:
 @click.option("--description", metavar="TEXT", help="What it is for.")
 @common_options
 def add(cli: Cli, address: str, events: tuple[str, ...], description: str | None) -> None:
-    """Have an https address told, and print the secret that its requests are signed with: it is shown this once."""
+    """Have an https address told of what happens.
+
+    Prints the secret that its requests are signed with: it is shown this once.
+    """
     wish: Json = {"url": address}
     if events:
         wish["events"] = list(events)
@@ -167,7 +170,10 @@ def test(cli: Cli, identifier: str, wait: bool) -> int:
               "many.")  # fmt: skip
 @common_options
 def deliveries(cli: Cli, identifier: str, delivery: str | None, state: str | None, limit: int) -> None:
-    """List what was sent to a webhook, newest first; or show one DELIVERY with its body and each try."""
+    """List what was sent to a webhook, newest first.
+
+    Or show one DELIVERY with its body and each try.
+    """
     with cli.client() as client:
         if delivery is not None:
             found = client.get("subscriptions", identifier, "deliveries", delivery)
@@ -186,7 +192,10 @@ def deliveries(cli: Cli, identifier: str, delivery: str | None, state: str | Non
 @click.option("--since", metavar="SPAN", help="Only what was made in the last SPAN: 30m, 6h, 2d. [default: all]")
 @common_options
 def replay(cli: Cli, identifier: str, delivery: str | None, since: str | None) -> None:
-    """Send again what did not arrive; or one DELIVERY, whether or not it did. Each keeps its id."""
+    """Send again what did not arrive.
+
+    Or one DELIVERY, whether or not it did. Each keeps its id.
+    """
     if delivery is not None and since is not None:
         raise click.UsageError("--since is for all that did not arrive")
     with cli.client() as client:

@@ -37,7 +37,7 @@ def render_html(report: Report) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Dumont demo report</title>{style}</head><body><main>"
         "<header><p>Dumont · demo report</p><h1>A GPU rented, proven, used, saved, lost, replaced, "
-        "asleep, woken and given back</h1>"
+        "put to sleep, woken and given back</h1>"
         f"<p>{day}, machine “{escape(report.machine)}”</p></header>"
         f"{_notice(report)}{_tiles(report)}{''.join(sections)}"
         "</main></body></html>\n"
