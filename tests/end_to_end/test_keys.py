@@ -95,6 +95,19 @@ def test_a_key_made_in_one_process_is_good_in_the_other_and_ends_in_both_with_th
     assert not [s for s in secrets if s in every.text or hash_of(s) in every.text]
 
 
+def test_an_admins_token_which_is_good_for_minutes_makes_no_key_that_is_good_for_ever(one: Served, admin: str) -> None:
+    token = asked(one, admin, "POST", "/token", {"role": "admin"}).json()["token"]
+    assert asked(one, token, "GET", "/keys").status_code == 200, "it is an admin's, for all else"
+    known = {key["id"]: key.get("rotated_at") for key in asked(one, admin, "GET", "/keys?all=true").json()["keys"]}
+    own = next(iter(known))
+    for path, body in (("/keys", {"name": "ci", "role": "viewer"}), (f"/keys/{own}/rotate", {}), ("/token", {})):
+        refused = asked(one, token, "POST", path, body)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden"), path
+        assert "with the API key itself" in refused.json()["hint"]
+    after = asked(one, admin, "GET", "/keys?all=true").json()["keys"]
+    assert {key["id"]: key.get("rotated_at") for key in after} == known
+
+
 def test_who_made_rotated_and_revoked_which_key_is_written_down(one: Served, admin: str) -> None:
     made = asked(one, admin, "POST", "/keys", {"name": "ci", "role": "operator"}).json()
     key = made["key"]["id"]
