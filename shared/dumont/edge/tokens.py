@@ -1,8 +1,9 @@
 """Short-lived tokens for the API (JWT, RFC 7519), signed with Ed25519: made with an API key, and good for no longer
 than it is.
 
-Who checks one needs the public half alone, which is a record of the store: so no function but the one that makes tokens
-could make one. Of a token's header only its key's id is listened to; how it is signed is ours to say (RFC 8725, 3.1).
+Who checks one needs the public half alone, which is a record of the store: so a function without the deployment's
+master key could make none. Of a token's header only its key's id is listened to; how it is signed is ours to say
+(RFC 8725, 3.1).
 A library would leave us the same claims to check, and would be imported by every function.
 """
 
