@@ -74,6 +74,7 @@ def test_a_key_made_in_one_process_is_good_in_the_other_and_ends_in_both_with_th
     assert made.status_code == 201, made.text
     key, secret = made.json()["key"], made.json()["secret"]
     assert made.headers["Location"] == f"/keys/{key['id']}"
+    assert asked(two, admin, "GET", made.headers["Location"]).json() == {"key": key}
     token = asked(one, secret, "POST", "/token").json()["token"]
     for served in (one, two):
         assert [asked(served, text, "GET", "/machines").status_code for text in (secret, token)] == [200, 200]

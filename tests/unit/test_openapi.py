@@ -72,12 +72,13 @@ def test_each_operation_that_a_key_opens_says_which_role_it_needs() -> None:
                 assert operation["x-dumont-role"] in ("viewer", "operator", "admin"), (method, path)
 
 
-def test_what_is_made_has_a_place() -> None:
+def test_what_is_made_has_a_place_that_can_be_asked() -> None:
     made = [(path, operation) for path, methods in DOCUMENT["paths"].items() for operation in methods.values()]
     created = {path: operation["responses"]["201"] for path, operation in made if "201" in operation["responses"]}
     assert sorted(created) == ["/keys", "/subscriptions"]
     for path, response in created.items():
         assert "Location" in response["headers"], path
+        assert "get" in DOCUMENT["paths"][f"{path}/{{id}}"], path
 
 
 def test_operations_have_ids_of_their_own() -> None:

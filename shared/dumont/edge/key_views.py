@@ -69,6 +69,11 @@ def listed(call: Call) -> Answer:
     return Answer({"keys": [view(call, key) for key in found]})
 
 
+def shown(call: Call, key_id: str) -> Answer:
+    """One key: where `Location` leads once it is made."""
+    return Answer({"key": view(call, do.find(call.ports, key_id))})
+
+
 def rotated(call: Call, key_id: str) -> Answer:
     """A key with a new secret, and its text."""
     wish = call.body_or(RotateKey())

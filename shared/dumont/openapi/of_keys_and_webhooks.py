@@ -90,6 +90,7 @@ FUNCTIONS: dict[str, tuple[Route, ...]] = {
     "keys": (
         Route("GET", "", "The API keys", {200: _KEYS}, arguments=key_views.ListKeys),
         Route("POST", "", "Make an API key", {201: _NEW_SECRET}, body=key_views.CreateKey, located=True),
+        Route("GET", "/{id}", "An API key", {200: _ONE_KEY}),
         Route(
             "POST",
             "/{id}/rotate",

@@ -9,7 +9,7 @@ from dumont.domain import keys as rules
 from dumont.domain.errors import Conflict, Unauthenticated, Unknown
 from dumont.domain.keys import ApiKey
 from dumont.domain.records import Role
-from dumont.ports import Ports, Transaction
+from dumont.ports import Ports, Store, Transaction
 
 ID_BYTES = 8
 SECRET_BYTES = 32
@@ -45,6 +45,12 @@ def every(ports: Ports, *, ended_too: bool) -> list[ApiKey]:
     now = ports.clock.now()
     found = [key for key in ports.store.find(ApiKey, queries.all_keys()) if ended_too or not key.ended(now)]
     return [ports.bootstrap_key, *found] if ports.bootstrap_key is not None else found
+
+
+def find(ports: Ports, key_id: str) -> ApiKey:
+    """One key. Raises `Unknown`, `StoreError`."""
+    own = ports.bootstrap_key
+    return own if own is not None and own.id == key_id else _there(ports.store, key_id)
 
 
 def rotate(ports: Ports, key_id: str, *, grace_seconds: float, by: ApiKey) -> tuple[ApiKey, str]:
@@ -116,7 +122,11 @@ def _known(tx: Transaction, ports: Ports, key_id: str) -> ApiKey:
             code="key_of_settings",
             hint="set another DUMONT_BOOTSTRAP_KEY (in Terraform: bootstrap_key_hash), and deploy",
         )
-    key = tx.get(ApiKey, key_id) if rules.is_id(key_id) else None
+    return _there(tx, key_id)
+
+
+def _there(records: Store | Transaction, key_id: str) -> ApiKey:
+    key = records.get(ApiKey, key_id) if rules.is_id(key_id) else None
     if key is None:
         raise Unknown("there is no key with that id", field="id", hint="`dumont keys ls` shows those there are")
     return key
