@@ -14,9 +14,12 @@ def local() -> None:
     """Run everything on this machine, against a simulated market."""
 
 
+PORT = click.IntRange(1, 65_535)
+
+
 @local.command("up")
-@click.option("--port", type=int, default=8080, show_default=True, help="The API.")
-@click.option("--market-port", type=int, default=8090, show_default=True, help="The simulated market.")
+@click.option("--port", type=PORT, default=8080, show_default=True, help="The API.")
+@click.option("--market-port", type=PORT, default=8090, show_default=True, help="The simulated market.")
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
