@@ -11,15 +11,12 @@ from dumont.domain.keys import ApiKey
 from dumont.domain.records import Role
 from dumont.ports import Ports, Store, Transaction
 
-ID_BYTES = 8
-SECRET_BYTES = 32
-
 
 def create(
     ports: Ports, *, name: str, role: Role, owner: str, valid_seconds: float | None, by: ApiKey
 ) -> tuple[ApiKey, str]:
     """A new key, and its text. `valid_seconds` None: until it is revoked. Raises `Unauthenticated`, `StoreError`."""
-    key_id, secret = ports.ids.random_bytes(ID_BYTES).hex(), ports.ids.random_bytes(SECRET_BYTES).hex()
+    key_id, secret = rules.drawn(ports.ids.random_bytes)
     now = ports.clock.now()
     made = ApiKey(
         id=key_id,
@@ -56,7 +53,7 @@ def find(ports: Ports, key_id: str) -> ApiKey:
 def rotate(ports: Ports, key_id: str, *, grace_seconds: float, by: ApiKey) -> tuple[ApiKey, str]:
     """Give a key a new secret, and tell it; the one before is good for `grace_seconds` yet, and so are tokens that were
     made with it. Raises `Unknown`, `Conflict`, `Unauthenticated`, `StoreError`."""
-    secret = ports.ids.random_bytes(SECRET_BYTES).hex()
+    _, secret = rules.drawn(ports.ids.random_bytes)
 
     def work(tx: Transaction) -> ApiKey:
         now = ports.clock.now()
