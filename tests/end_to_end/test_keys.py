@@ -112,6 +112,17 @@ def test_who_made_rotated_and_revoked_which_key_is_written_down(one: Served, adm
     assert not [text for text in (made["secret"], again["secret"]) if text.split("_")[2] in kept]
 
 
+def test_a_token_is_written_down_and_counted_whoever_makes_it(one: Served) -> None:
+    viewer = keys.make(one.store, SystemIds(), SystemClock(), name="eyes", role=Role.VIEWER)
+    made = asked(one, viewer, "POST", "/token", {"seconds": 60})
+    assert f'"changes";r={CHANGES - 1};' in made.headers["RateLimit"]
+    assert asked(one, made.json()["token"], "POST", "/token").status_code == 403, "a token makes no other"
+    said = [(entry.what, entry.name, entry.status) for entry in entries(one, viewer.split("_")[1])]
+    assert said == [("POST /token", "eyes", 200), ("POST /token", "eyes", 403)]
+    kept = str(one.store.find(AuditEntry, Query()))
+    assert made.json()["token"] not in kept
+
+
 def test_the_settings_own_key_lets_in_where_it_is_set_and_makes_the_first_other(one: Served, two: Served) -> None:
     bootstrap = f"dmt_{BOOTSTRAP_ID}_{BOOTSTRAP_SECRET}"
     first = asked(one, bootstrap, "POST", "/keys", {"name": "first", "role": "admin"})
