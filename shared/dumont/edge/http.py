@@ -130,7 +130,7 @@ def endpoint(
     *, methods: Mapping[str, Role], open_to_the_world: bool = False, google_calls: bool = False, issues: bool = False
 ) -> Callable[[Handler], Callable[[Request], Response]]:
     """Make an HTTP function of a handler; what is said of who may come in is as `Door` has it."""
-    door = Door(methods, open_to_the_world, google_calls, issues)
+    door = Door(methods, open_to_the_world=open_to_the_world, google_calls=google_calls, issues=issues)
     # The framework's word for "the application that is being made now". Where there is none being made, since a program
     # only looks at the functions, the last one that was may be at work already, and takes no more.
     with contextlib.suppress(AssertionError):
