@@ -165,6 +165,12 @@ def test_a_port_that_is_none_is_wrong_usage(api: World, option: str, port: str) 
     assert "is not in the range" in result.stderr
 
 
+def test_one_port_for_both_is_wrong_usage(api: World) -> None:
+    result = api.run("local", "up", "--port", "8070", "--market-port", "8070")
+    assert result.exit_code == 2
+    assert "--port and --market-port are the same" in result.stderr
+
+
 def test_each_command_takes_json_but_the_one_that_stays() -> None:
     def without(command: click.Command, name: str) -> list[str]:
         if isinstance(command, click.Group):

@@ -45,6 +45,8 @@ def local_up(
     port: int, market_port: int, data: Path | None, time_scale: float, boots: str, emulators: bool, seed: int
 ) -> int:
     """Start the local cloud and stay until Ctrl-C: all functions at http://localhost:PORT/<function>."""
+    if port == market_port:
+        raise click.UsageError("--port and --market-port are the same")
     from dumont.local.cloud import serve
 
     return serve(
