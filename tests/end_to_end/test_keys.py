@@ -196,6 +196,12 @@ def test_wrong_proofs_at_the_gateway_are_told_so_a_few_times_and_none_is_not_cou
         assert right.status_code == (200 if name == "v1" else 404), "neighbours of who tries keys are not refused"
 
 
+def test_a_method_that_is_not_answered_is_told_which_are(one: Served, admin: str) -> None:
+    for method, path, allowed in (("GET", "/gateway/ada/token", "POST"), ("POST", "/v1/models", "GET")):
+        refused = asked(one, admin, method, path)
+        assert (refused.status_code, refused.headers.get("Allow")) == (405, allowed), refused.text
+
+
 def test_a_gateway_token_is_a_change_counted_and_written_down(one: Served) -> None:
     operator = keys.make(one.store, SystemIds(), SystemClock(), name="ci", role=Role.OPERATOR)
     assert asked(one, operator, "POST", "/gateway/ada/token", {"rotate": True}).status_code == 200

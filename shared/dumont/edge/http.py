@@ -188,7 +188,7 @@ def _serve(request: Request, request_id: str, handler: Handler, door: Door) -> R
         if request.method == "OPTIONS" and allowed_origin is not None:
             return _preflight(allowed_origin, methods)
         if request.method not in methods:
-            raise MethodNotAllowed(f"{request.method} is not answered here", hint=f"use {' or '.join(methods)}")
+            raise MethodNotAllowed(request.method, methods)
         ports = wiring.ports()
         _check_size(request)
         key = doors.caller(request, ports, door)
@@ -212,8 +212,8 @@ def _serve(request: Request, request_id: str, handler: Handler, door: Door) -> R
         response = _json(msgspec.structs.replace(document, request_id=request_id), document.status, MEDIA_TYPE)
         if document.status == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
-        if document.status == 405:
-            response.headers["Allow"] = ", ".join(methods)
+        if isinstance(error, MethodNotAllowed):
+            response.headers["Allow"] = ", ".join(error.allowed)
         if isinstance(error, limits.TooManyRequests):
             told = limits.fields(error.verdict)
     else:
