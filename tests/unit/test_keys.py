@@ -145,16 +145,6 @@ def test_revoking_ends_the_secret_before_a_rotation_too_and_can_be_asked_twice(w
         do.rotate(world.ports, key.id, grace_seconds=0.0, by=world.admin)
 
 
-def test_one_key_made_anew_ends_what_was_there_before_with_its_tokens(world: World) -> None:
-    def made() -> str:
-        return keys.make(world.store, SystemIds(), world.clock, name="local", role=Role.ADMIN, key_id="localcloud")
-
-    first = made()
-    token = tokens.make(world.ports, world.key_of(first), role=Role.ADMIN, seconds=900.0).token
-    second = made()
-    assert [world.opens(text) for text in (first, token, second)] == [False, False, True]
-
-
 def test_there_is_always_an_admin_left(world: World) -> None:
     with pytest.raises(Conflict, match="does not revoke itself"):
         do.revoke(world.ports, world.admin.id, by=world.admin)
