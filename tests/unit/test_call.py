@@ -42,8 +42,11 @@ def test_a_secret_that_is_to_end_at_once_does(environment: dict[str, object] | N
     clock, store = ManualClock(1_800_000_000.0), MemoryStore()
     ports = make_ports(store, clock)
     old = keys.make(store, SystemIds(), clock, name="ci", role=Role.OPERATOR)
-    admin = keys.authenticate(ports, keys.make(store, SystemIds(), clock, name="admin", role=Role.ADMIN))
-    request = call_of(b'{"grace_seconds": 0}', environment).request
+    own = keys.make(store, SystemIds(), clock, name="admin", role=Role.ADMIN)
+    admin = keys.authenticate(ports, own)
+    request = call_of(
+        b'{"grace_seconds": 0}', {**(environment or {"CONTENT_LENGTH": "20"}), "HTTP_X_API_KEY": own}
+    ).request
     key_views.rotated(Call(request=request, ports=ports, key=admin, request_id="req-1"), old.split("_")[1])
     with pytest.raises(Unauthenticated):
         keys.authenticate(ports, old)

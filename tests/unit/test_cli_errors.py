@@ -147,6 +147,7 @@ def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(api: World, key:
         ["operation", ""],
         ["webhook", "set", "", "--to", "https://hook.example.com"],
         ["webhook", "rm", ""],
+        ["webhook", "set", "sub-1/rotate", "--disable"],
         ["gateway", "token", ".."],
         ["keys", "revoke", "."],
         ["snapshot", "rm", ""],

@@ -111,6 +111,15 @@ def test_following_for_a_person_says_that_the_api_is_away(api: World) -> None:
     assert process.returncode == 130
 
 
+@pytest.mark.parametrize(("status", "code"), [(401, "wrong_key"), (403, "forbidden")])
+def test_following_ends_when_the_key_is_refused(api: World, status: int, code: str) -> None:
+    api.says("GET /operations", {"operations": [MOVE]}, problem(status, code, "the API key was revoked"))
+    process = following(api)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 3
+    assert "error: the API key was revoked" in errors
+
+
 # --- failover -----------------------------------------------------------------------------------------------------
 
 MOVED = machine(epoch=2, running_since=NOW + 130.5, instance_id=instance("a")["id"])

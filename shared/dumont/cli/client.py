@@ -224,9 +224,9 @@ def _checked_key(key: str) -> str:
 
 
 def _checked_part(part: str) -> str:
-    """A part of a path. Raises `CliError` for one that would lead elsewhere: of `/budgets/` with no name, or of
-    `/gateway/../token`, the path that is asked for is another one, and what is done there is not what was meant."""
-    if part in ("", ".", ".."):
+    """A part of a path. Raises `CliError` for one that would lead elsewhere: `/budgets/` without a name, or
+    `/gateway/../token`, is another path, and what is done there is not what was meant."""
+    if part in ("", ".", "..") or "/" in part:
         raise CliError(
             f"{part!r} names nothing",
             exit_code=USAGE,

@@ -51,6 +51,11 @@ class CliError(Exception):
                 self.problem.setdefault(name, text)
         self.problem.update(extra or {})
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether asking again may help: the API is away or in trouble. That it refuses the key does not pass."""
+        return self.exit_code == UNREACHABLE and self.problem.get("status") not in (401, 403)
+
 
 def exit_code_of_status(status: int) -> int:
     """The exit status for an HTTP status that is an error."""

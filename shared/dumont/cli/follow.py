@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dumont.cli.client import Client
-from dumont.cli.errors import FAILED, INTERRUPTED, UNREACHABLE, CliError, Json
+from dumont.cli.errors import FAILED, INTERRUPTED, CliError, Json
 from dumont.cli.output import Cli, duration, is_terminal, money, state_style, text_of
 from dumont.cli.views import gpu_text, progress_text, racer_names, rate_text, seconds_between
 
@@ -86,7 +86,7 @@ def _until_ended(client: Client, operation: Json, show: _Silent) -> Json:
             operation = client.operation(identifier)
             heard_at = time.monotonic()
         except CliError as error:
-            if error.exit_code != UNREACHABLE or time.monotonic() - heard_at > SILENCE_SECONDS_MAX:
+            if not error.may_pass or time.monotonic() - heard_at > SILENCE_SECONDS_MAX:
                 raise CliError(
                     f"lost sight of operation {identifier}: {error.detail}",
                     exit_code=error.exit_code,

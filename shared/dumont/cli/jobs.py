@@ -6,7 +6,7 @@ import sys
 import time
 
 from dumont.cli.client import Client
-from dumont.cli.errors import FAILED, INTERRUPTED, OK, UNREACHABLE, CliError, Json
+from dumont.cli.errors import FAILED, INTERRUPTED, OK, CliError, Json
 from dumont.cli.follow import SILENCE_SECONDS_MAX, lines_on_stderr
 from dumont.cli.joblog import JobOutput
 from dumont.cli.output import Cli, duration, moment, money, size, text_of
@@ -82,7 +82,7 @@ class _Watch:
                 seen = self._client.get("jobs", str(self._job.get("id")))
                 heard_at = time.monotonic()
             except CliError as error:
-                if error.exit_code != UNREACHABLE or time.monotonic() - heard_at > SILENCE_SECONDS_MAX:
+                if not error.may_pass or time.monotonic() - heard_at > SILENCE_SECONDS_MAX:
                     raise
                 time.sleep(POLL_SECONDS)
                 continue
@@ -136,7 +136,7 @@ class _Watch:
         try:
             show(self._client.operation(operation_id))
         except CliError as error:
-            if error.exit_code != UNREACHABLE:  # the job's own view says whether the API is there
+            if not error.may_pass:  # the job's own view says whether the API is there
                 raise
 
 

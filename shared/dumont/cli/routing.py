@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dumont.cli.client import Client
 from dumont.cli.credentials import config_folder, locked, write_private
-from dumont.cli.errors import CONFLICT, UNREACHABLE, CliError, Json
+from dumont.cli.errors import CONFLICT, CliError, Json
 
 WAIT_SECONDS = 300.0
 """For how long a machine on the move is waited for if nobody says otherwise: a cold failover takes a minute or two."""
@@ -74,7 +74,7 @@ class RouteFinder:
         try:
             route: Json = self._client.get("routes", self._name).get("route") or {}
         except CliError as error:
-            if error.exit_code != UNREACHABLE or not self._told or self._clock() >= self._until:
+            if not error.may_pass or not self._told or self._clock() >= self._until:
                 raise
             return None  # the API restarts while we wait: no reason to give up
         if (route.get("ssh") or {}).get("host") and route.get("state") not in ON_THE_MOVE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from dumont.cli.client import Client
-from dumont.cli.errors import FAILED, UNREACHABLE, CliError, Json
+from dumont.cli.errors import FAILED, CliError, Json
 from dumont.cli.output import Cli, duration
 
 POLL_SECONDS = 0.5
@@ -55,7 +55,7 @@ def _look(client: Client, name: str) -> Json:
     try:
         return client.machine(name)
     except CliError as error:
-        if error.exit_code != UNREACHABLE:
+        if not error.may_pass:
             raise
         return {}  # the API restarts: the machine does not
 

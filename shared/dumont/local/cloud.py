@@ -27,11 +27,12 @@ from dumont import queries
 from dumont.adapters.clock import SystemClock, SystemIds
 from dumont.cli import credentials
 from dumont.domain.budgets import DEFAULT_USD_PER_DAY
+from dumont.domain.keys import ApiKey, hash_of, parts_of
 from dumont.domain.records import Operation, Role, Schedule
 from dumont.edge import keys, logs, wiring
 from dumont.local.scheduler import Scheduler
 from dumont.operations.sweep import SWEEPER
-from dumont.ports import Store, Transaction
+from dumont.ports import Ports, Store, Transaction
 
 PROJECT = "dumont-local"
 SWEEP_EVERY_SECONDS = 0.5
@@ -127,8 +128,7 @@ def _start(
     _wait_until_open(port, stop)
     # --- access and schedule ---
     url = f"http://localhost:{port}"
-    # One key for all runs of this data: else each start would leave an admin's key behind that is good for ever.
-    key = keys.make(ports.store, SystemIds(), SystemClock(), name="local", role=Role.ADMIN, key_id=LOCAL_KEY)
+    key = own_key(ports, folder / "api-key")
     credentials.write_key(url, key)
     stack.callback(credentials.remove_key, url)
     scheduler = Scheduler(
@@ -141,6 +141,19 @@ def _start(
     _say(f"budget     ${DEFAULT_USD_PER_DAY:.2f} a day for all machines, unless you set another: dumont budget")
     _say(f"data       {folder}" + ("" if data or real else " (removed at the end; keep it with --data DIR)"))
     return url
+
+
+def own_key(ports: Ports, file: Path) -> str:
+    """An admin's key, kept in the file: one for all runs of this data. Each start would else leave one behind that is
+    good for ever, and who follows what goes on would be a stranger after a restart. One that was ended or rotated in
+    between is made anew."""
+    kept = file.read_text(encoding="utf-8").strip() if file.exists() else ""
+    known, (_, secret) = ports.store.get(ApiKey, LOCAL_KEY), parts_of(kept) or ("", "")
+    if known is not None and not known.ended(ports.clock.now()) and known.secret_sha256 == hash_of(secret):
+        return kept
+    made = keys.make(ports.store, SystemIds(), ports.clock, name="local", role=Role.ADMIN, key_id=LOCAL_KEY)
+    credentials.write_private(file, made)
+    return made
 
 
 def _free_leases(store: Store) -> None:

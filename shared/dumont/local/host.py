@@ -114,4 +114,5 @@ def functions_folder() -> Path:
     return folder
 
 
-logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+# It warns of what is so at each start and end: that requests wait for threads, and that some are under way at Ctrl-C.
+logging.getLogger("waitress").setLevel(logging.ERROR)

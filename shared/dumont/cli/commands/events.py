@@ -10,7 +10,7 @@ import click
 
 from dumont.cli.client import Client
 from dumont.cli.commands.completing import MachineName
-from dumont.cli.errors import INTERRUPTED, UNREACHABLE, CliError, Json
+from dumont.cli.errors import INTERRUPTED, CliError, Json
 from dumont.cli.output import Cli, common_options, duration, moment, money, text_of
 
 POLL_SECONDS = 1.0
@@ -70,7 +70,7 @@ def _new_events(cli: Cli, client: Client, name: str, known: set[tuple[str, str]]
         try:
             found = events_of(_operations(client, name, OPERATIONS_WATCHED))
         except CliError as error:
-            if error.exit_code != UNREACHABLE:
+            if not error.may_pass:
                 raise
             if not lost:
                 cli.note(f"(trying again: {error.detail})")
