@@ -23,12 +23,13 @@ setup: $(DEV) ## install everything into .venv
 demo: $(if $(wildcard $(DEV)),$(DEV),$(DEMO)) ## the whole of Dumont on this machine, against a simulated market
 	$(BIN)/python -m dumont.local.demo
 
-# For two cores: end-to-end tests wait half of their time, so three at once; and a file's tests stay together.
+# For two cores: end-to-end tests wait half of their time, so three at once; and a file's tests stay together, in the
+# order that tests/end_to_end/conftest.py gives the files.
 test: $(DEV) ## all tests; say make test ARGS='-k provision' for some
 ifeq ($(ARGS),)
 	@failed=0; \
 	$(BIN)/python -m pytest -n 2 -q tests/unit tests/simulation || failed=1; \
-	$(BIN)/python -m pytest -n 3 -q --dist loadfile tests/contract tests/end_to_end || failed=1; \
+	$(BIN)/python -m pytest -n 3 -q --dist loadfile --no-loadscope-reorder tests/contract tests/end_to_end || failed=1; \
 	exit $$failed
 else
 	$(BIN)/python -m pytest $(ARGS)

@@ -38,5 +38,7 @@ for role in "${roles[@]}"; do
 done
 
 echo "the deployment's settings, $state/dumont.tfvars"
+# Only where there is none, by the store's own word: that it could not be looked at does not say so.
 gcloud storage objects describe "$state/dumont.tfvars" >/dev/null 2>&1 ||
-    printf 'region = "%s"\nbucket = "%s"\n' "$region" "$bucket" | gcloud storage cp - "$state/dumont.tfvars"
+    printf 'region = "%s"\nbucket = "%s"\n' "$region" "$bucket" |
+    gcloud storage cp - "$state/dumont.tfvars" --if-generation-match=0

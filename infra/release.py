@@ -76,7 +76,8 @@ class Release:
         except ReleaseError as error:
             last = self._last()
             if last is None:
-                raise ReleaseError(f"{error}. There is no release to go back to") from error
+                where = f"{self._store}/releases/current"
+                raise ReleaseError(f"{error}. There is no release to go back to, or {where} cannot be read") from error
             self._go_back(last, error)
             raise ReleaseError(f"{error}. Went back to release {last}") from error
         self._keep(release_id)
@@ -88,7 +89,7 @@ class Release:
         faults = {name: look(url, name) for name in public}
         until = time.monotonic() + self._patience_seconds
         while any(faults.values()) and time.monotonic() < until:
-            time.sleep(3.0)
+            time.sleep(3.0)  # nothing tells when a revision serves all its traffic, or an invoker's right holds
             faults |= {name: look(url, name) for name, fault in faults.items() if fault}
         if any(faults.values()):
             raise ReleaseError("; ".join(fault for fault in faults.values() if fault))
@@ -148,13 +149,14 @@ class Release:
         return declared
 
     def _has_version(self, secret: str) -> bool:
+        """Whether it has a value. Raises `ReleaseError` where that cannot be asked: that is not none."""
         try:
             found = self._run_gcloud(
                 *("secrets", "versions", "list", secret, "--filter=state=ENABLED", "--limit=1", "--format=value(name)"),
                 f"--project={self._project}",
             )
-        except ReleaseError:
-            return False
+        except ReleaseError as error:
+            raise ReleaseError(f"whether {secret} has a value cannot be asked ({error}); `prepare` makes it") from error
         return bool(found.strip())
 
     def _run_terraform(self, root: Path, *arguments: str, quiet: bool = False) -> str:
@@ -227,7 +229,7 @@ def _run(command: Sequence[str], *, show: bool) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; 1 if what was asked for is not so at the end."""
+    """The command; 1 if what was asked for is not so at the end, 130 if it was interrupted."""
     parser = argparse.ArgumentParser(description="Releases Dumont.")
     parser.add_argument("what", choices=("prepare", "plan", "deploy", "smoke"))
     parser.add_argument("--project", required=True)
@@ -252,6 +254,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ReleaseError as error:
         sys.stderr.write(f"release: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write(f"release: interrupted: what `{wish.what}` had begun may be half done. Run it again\n")
+        return 130
     return 0
 
 

@@ -14,9 +14,13 @@ names() {
         "$(dirname "${BASH_SOURCE[0]}")/declared.json"
 }
 
-has_value() {
-    [[ -n $(gcloud secrets versions list "$1" --project="$project" --filter=state=ENABLED --limit=1 \
-        --format='value(name)' 2>/dev/null) ]]
+# A version of a secret in this state, "" if there is none. What cannot be asked is not none: a second master key, made
+# because Google did not answer, would open no snapshot that there is.
+version() {
+    gcloud secrets versions list "$1" --project="$project" --filter="state=$2" --limit=1 --format='value(name)' || {
+        echo "whether $1 has a value cannot be asked; it stays as it is (release.py prepare makes the secrets)" >&2
+        return 1
+    }
 }
 
 value_of() {
@@ -41,8 +45,13 @@ value_of() {
 
 missing=0
 while read -r name <&3; do
-    if has_value "$name"; then
+    enabled=$(version "$name" ENABLED)
+    disabled=$(version "$name" DISABLED)
+    if [[ -n $enabled ]]; then
         echo "$name has a value"
+    elif [[ -n $disabled && $name == dumont-data-master-key ]]; then
+        echo "$name is disabled, and another would open no snapshot that there is: gcloud secrets versions enable" >&2
+        missing=1
     elif [[ $name == dumont-b2-* ]]; then
         echo "$name has none: run infra/b2_setup.py BUCKET --project $project" >&2
         missing=1

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from dumont.agent import boot, tokens
+from tests import waiting
 
 SECONDS_MOST = 30.0
 PYTHON = os.environ.get("DUMONT_AGENT_PYTHON", sys.executable)
@@ -26,12 +27,7 @@ PYTHON = os.environ.get("DUMONT_AGENT_PYTHON", sys.executable)
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = SECONDS_MOST) -> Any:
     """The condition's first true value; fails if that takes too long."""
-    ends = time.monotonic() + seconds
-    pause = threading.Event()
-    while not (value := condition()):
-        assert time.monotonic() < ends, f"not within {seconds} s: {what}"
-        pause.wait(0.01)
-    return value
+    return waiting.wait_for(condition, what, seconds=seconds)
 
 
 @dataclass

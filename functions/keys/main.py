@@ -1,4 +1,4 @@
-"""`POST /keys`, `GET /keys`, `POST /keys/ID/rotate`, `POST /keys/ID/revoke`: API keys, for admins."""
+"""`POST /keys`, `GET /keys`, `GET /keys/ID`, `POST /keys/ID/rotate`, `POST /keys/ID/revoke`: API keys, for admins."""
 
 import functions_framework
 
@@ -16,6 +16,8 @@ def keys(call: Call) -> Answer:
             return edge.listed(call)
         case "POST", []:
             return edge.created(call)
+        case "GET", [key_id]:
+            return edge.shown(call, key_id)
         case "POST", [key_id, "rotate"]:
             return edge.rotated(call, key_id)
         case "POST", [key_id, "revoke"]:

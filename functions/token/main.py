@@ -8,7 +8,7 @@ from dumont.edge.http import Answer, Call, endpoint, no_such_path
 
 
 @functions_framework.http
-@endpoint(methods={"POST": Role.VIEWER})
+@endpoint(methods={"POST": Role.VIEWER}, issues=True)
 def token(call: Call) -> Answer:
     """Optional: `role`, no greater than the key's, and `seconds`, at most an hour."""
     if call.path:

@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,14 @@ import asyncssh
 import psutil
 
 from dumont.domain.records import SshEndpoint
+from tests import waiting
 
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 30.0
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Wait for a condition, and not for ever."""
-    ends = time.monotonic() + DEADLINE_SECONDS
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < ends, f"not within {DEADLINE_SECONDS} s: {what}"
-        pause.wait(0.02)
+    waiting.wait_for(condition, what, seconds=DEADLINE_SECONDS)
 
 
 def answers(port: int) -> bool:

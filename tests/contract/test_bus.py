@@ -52,7 +52,7 @@ def pubsub_bus(topic: str, function_url: str, host: str) -> Iterator[Bus]:
 
     project = f"test-{uuid.uuid4().hex[:12]}"
     subscribe_by_push(host, project, topic, function_url)
-    bus = PubSubBus(project, emulator_host=host, call_seconds=5.0)
+    bus = PubSubBus(project, emulator_host=host, call_seconds=20.0)
     yield bus
     bus.close()
 

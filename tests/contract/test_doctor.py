@@ -75,6 +75,24 @@ def test_a_wrong_key_and_none_at_all_are_missing_and_what_hangs_on_them_is_left(
     status, found = doctor(api)
     assert (status, found["api", "key"]["state"], found["vast", "key"]["state"]) == (1, "missing", "skipped")
     assert found["api", "url"]["state"] == "ok"
+    assert found["api", "key"]["mend"] == "unset DUMONT_API_KEY", "it wins over the file that `local up` writes"
+
+
+def test_a_key_that_cannot_be_sent_is_a_finding_and_not_the_end(api: World) -> None:
+    status, found = doctor(api, DUMONT_API_KEY=f"{KEY}é")
+    assert (status, found["api", "key"]["state"], found["vast", "key"]["state"]) == (1, "missing", "skipped")
+    assert "DUMONT_API_KEY" in found["api", "key"]["says"]
+
+
+@pytest.mark.parametrize("text", ['{"http://localhost', "[]", ""])
+def test_a_file_of_keys_that_cannot_be_read_is_told(api: World, text: str) -> None:
+    file = api.folder / "config" / "dumont" / "credentials.json"
+    file.parent.mkdir(parents=True, mode=0o700)
+    file.touch(mode=0o600)
+    file.write_text(text, encoding="utf-8")
+    status, found = doctor(api)
+    assert (status, found["cli", "credentials file"]["state"]) == (1, "missing")
+    assert found["cli", "credentials file"]["mend"].startswith(f"mv '{file}'")
 
 
 def test_without_an_api_it_says_how_to_start_one(api: World) -> None:

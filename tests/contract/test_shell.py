@@ -261,7 +261,7 @@ def test_a_connection_that_breaks_within_a_command(shell: ParamikoShell, server:
         begun = threading.Event()
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(session.stream, command, lambda _: begun.set(), lambda _: None)
-            assert begun.wait(10.0)
+            assert begun.wait(30.0)
             wire.cut()
             with pytest.raises(ShellUnreachable):
                 running.result(10.0)

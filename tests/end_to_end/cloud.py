@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import httpx
 import psutil
 
 from dumont.cli.keys import ensure_key
+from tests import waiting
 
 T = TypeVar("T")
 
@@ -34,13 +34,7 @@ def free_port() -> int:
 
 def wait_for(what: Callable[[], T | None], *, seconds: float, why: str, every_seconds: float = 0.05) -> T:
     """The first answer that is not None or False; fails after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = what()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"after {seconds} s still not: {why}"
-        time.sleep(every_seconds)
+    return waiting.wait_for(what, why, seconds=seconds, every_seconds=every_seconds)
 
 
 @dataclass

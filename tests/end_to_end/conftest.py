@@ -11,6 +11,37 @@ from tests.end_to_end.failover_support import Stage
 from tests.end_to_end.market_network_support import Plane
 from tests.end_to_end.market_support import Rig, market
 
+LONGEST_FIRST = (
+    "test_failover.py",
+    "test_faults.py",
+    "test_bundles.py",
+    "test_whole_set.py",
+    "test_gateway_wakes.py",
+    "test_spares.py",
+    "test_sleep.py",
+    "test_openapi.py",
+    "test_main_job.py",
+    "test_snapshots.py",
+    "test_killed_workers.py",
+    "test_jobs.py",
+    "test_demo.py",
+    "test_failover_comebacks.py",
+    "test_engine_kill.py",
+    "test_slack.py",
+    "test_failover_control_plane.py",
+    "test_failover_many.py",
+    "test_failover_troubles.py",
+    "test_secrets.py",
+    "test_gateway.py",
+)
+"""Files that take more than half a minute."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several files are run at once, the one that begins last ends soon."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+
 
 @pytest.fixture(scope="module")
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:

@@ -13,6 +13,7 @@ import httpx
 import psutil
 
 from dumont.local.market.server import MarketServer
+from tests import waiting
 
 T = TypeVar("T")
 
@@ -78,7 +79,7 @@ class Rig:
     @contextlib.asynccontextmanager
     async def login(self, row: dict[str, Any]) -> AsyncIterator[asyncssh.SSHClientConnection]:
         """An SSH connection to a running instance; it may answer some milliseconds after the market says running."""
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + SECONDS_MOST
         while True:
             try:
                 connection = await asyncssh.connect(
@@ -129,10 +130,4 @@ def processes_of(folder: Path) -> list[str]:
 
 def wait_for(condition: Callable[[], T | None], what: str, seconds: float = SECONDS_MOST) -> T:
     """What the condition gives, as soon as it gives anything that holds; an assertion error after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"{what} did not come about within {seconds} s"
-        time.sleep(0.01)
+    return waiting.wait_for(condition, what, seconds=seconds)

@@ -231,6 +231,18 @@ def test_an_agent_that_is_killed_takes_its_workload_along_and_comes_back(host: H
     host.plane.wait_state("running")
 
 
+def test_a_guard_that_is_ended_between_two_agents_starts_no_other(host: Host) -> None:
+    host.plane.says = serve("exec sleep 60")
+    guard = host.start()
+    host.plane.wait_state("running")
+    (agent,) = [p for p in host.agents() if p.pid != guard.pid]
+    agent.kill()
+    wait_for(lambda: "it is started again" in host.log(".dumont/agent/agent.log"), "the pause before the next one")
+    guard.send_signal(signal.SIGTERM)
+    assert guard.wait(agent_rig.SECONDS_MOST) == 0
+    assert host.agents() == []
+
+
 def test_what_a_killed_agent_left_running_is_stopped_before_anything_starts(host: Host) -> None:
     host.plane.says = serve("exec sleep 60")
     guard = host.start()

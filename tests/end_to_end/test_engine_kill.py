@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,7 +48,7 @@ def run_until(job: Job, moment: Callable[[], bool]) -> bool:
         process.stdin.close()
         deadline = time.monotonic() + 30
         while process.poll() is None and not moment() and time.monotonic() < deadline:
-            os.sched_yield()
+            time.sleep(0.001)
         alive = process.poll() is None
         if alive:
             process.send_signal(signal.SIGKILL)
@@ -69,7 +69,16 @@ OPTIONS = {"connections": CONNECTIONS, "pack_bytes": PACK_BYTES}
 @pytest.mark.parametrize("packs", [1, 4, 7])
 def test_a_killed_backup_sends_no_more_again_than_was_in_flight(packs: int, rig: Rig, server: StrictS3) -> None:
     job = rig.job("snapshot", "s1", options=OPTIONS)
+    killed = threading.Event()
+
+    def held(_method: str, _key: str) -> int:
+        """So many are taken and no more, lest it is done before it is killed."""
+        return -1 if len(server.puts) >= packs and killed.wait(30) else 0
+
+    server.fault = held
     assert run_until(job, lambda: len(server.puts) >= packs)
+    server.fault = lambda _method, _key: 0
+    killed.set()
     assert not any("manifests" in key for key in server.objects)
     before = sum(size for _, size in server.puts)
     run_whole(job)

@@ -58,9 +58,9 @@ def test_tokens_end_by_rotation_and_by_time(bot: Served) -> None:
     bot.http = bot.caller(bot.token)
     assert bot.caller(before).get("/echo").status_code == 401
     assert bot.http.get("/echo").status_code == 200
-    short = bot.caller(bot.new_token(valid_seconds=2))
+    short = bot.caller(bot.new_token(valid_seconds=4))
     assert short.get("/echo").status_code == 200
-    wait_for(lambda: short.get("/echo").status_code == 401, seconds=10, why="the token has ended")
+    wait_for(lambda: short.get("/echo").status_code == 401, seconds=20, why="the token has ended")
 
 
 def test_a_token_begets_no_token(bot: Served) -> None:
@@ -104,13 +104,17 @@ def test_head_has_a_length_and_no_body(bot: Served) -> None:
 
 
 def test_events_arrive_as_they_are_sent(bot: Served) -> None:
-    lags = []
-    with bot.http.stream("GET", "/events?count=6&seconds=0.3") as answer:
-        for line in answer.iter_lines():
-            if line:
-                lags.append(time.time() - float(line.split()[2]))
-    assert len(lags) == 6
-    assert max(lags) < 0.25, "none waits for the next"
+    def longest_lag_seconds() -> float:
+        lags = []
+        with bot.http.stream("GET", "/events?count=6&seconds=0.3") as answer:
+            for line in answer.iter_lines():
+                if line:
+                    lags.append(time.time() - float(line.split()[2]))
+        assert len(lags) == 6
+        return max(lags)
+
+    # Each time one would, if any waited for the next; a busy computer may be late now and then.
+    wait_for(lambda: longest_lag_seconds() < 0.25, seconds=20, why="none waits for the next")
 
 
 def test_large_bodies_pass_whole_both_ways(bot: Served) -> None:

@@ -74,6 +74,7 @@ def test_a_key_made_in_one_process_is_good_in_the_other_and_ends_in_both_with_th
     assert made.status_code == 201, made.text
     key, secret = made.json()["key"], made.json()["secret"]
     assert made.headers["Location"] == f"/keys/{key['id']}"
+    assert asked(two, admin, "GET", made.headers["Location"]).json() == {"key": key}
     token = asked(one, secret, "POST", "/token").json()["token"]
     for served in (one, two):
         assert [asked(served, text, "GET", "/machines").status_code for text in (secret, token)] == [200, 200]
@@ -94,6 +95,19 @@ def test_a_key_made_in_one_process_is_good_in_the_other_and_ends_in_both_with_th
     assert not [s for s in secrets if s in every.text or hash_of(s) in every.text]
 
 
+def test_an_admins_token_which_is_good_for_minutes_makes_no_key_that_is_good_for_ever(one: Served, admin: str) -> None:
+    token = asked(one, admin, "POST", "/token", {"role": "admin"}).json()["token"]
+    assert asked(one, token, "GET", "/keys").status_code == 200, "it is an admin's, for all else"
+    known = {key["id"]: key.get("rotated_at") for key in asked(one, admin, "GET", "/keys?all=true").json()["keys"]}
+    own = next(iter(known))
+    for path, body in (("/keys", {"name": "ci", "role": "viewer"}), (f"/keys/{own}/rotate", {}), ("/token", {})):
+        refused = asked(one, token, "POST", path, body)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden"), path
+        assert "with the API key itself" in refused.json()["hint"]
+    after = asked(one, admin, "GET", "/keys?all=true").json()["keys"]
+    assert {key["id"]: key.get("rotated_at") for key in after} == known
+
+
 def test_who_made_rotated_and_revoked_which_key_is_written_down(one: Served, admin: str) -> None:
     made = asked(one, admin, "POST", "/keys", {"name": "ci", "role": "operator"}).json()
     key = made["key"]["id"]
@@ -109,6 +123,17 @@ def test_who_made_rotated_and_revoked_which_key_is_written_down(one: Served, adm
     ]
     kept = str(one.store.find(AuditEntry, Query()))
     assert not [text for text in (made["secret"], again["secret"]) if text.split("_")[2] in kept]
+
+
+def test_a_token_is_written_down_and_counted_whoever_makes_it(one: Served) -> None:
+    viewer = keys.make(one.store, SystemIds(), SystemClock(), name="eyes", role=Role.VIEWER)
+    made = asked(one, viewer, "POST", "/token", {"seconds": 60})
+    assert f'"changes";r={CHANGES - 1};' in made.headers["RateLimit"]
+    assert asked(one, made.json()["token"], "POST", "/token").status_code == 403, "a token makes no other"
+    said = [(entry.what, entry.name, entry.status) for entry in entries(one, viewer.split("_")[1])]
+    assert said == [("POST /token", "eyes", 200), ("POST /token", "eyes", 403)]
+    kept = str(one.store.find(AuditEntry, Query()))
+    assert made.json()["token"] not in kept
 
 
 def test_the_settings_own_key_lets_in_where_it_is_set_and_makes_the_first_other(one: Served, two: Served) -> None:
@@ -182,6 +207,12 @@ def test_wrong_proofs_at_the_gateway_are_told_so_a_few_times_and_none_is_not_cou
             assert served.client.get(path, headers=address).status_code == 401
         right = served.client.get(path, headers=bearing(operator) | address)
         assert right.status_code == (200 if name == "v1" else 404), "neighbours of who tries keys are not refused"
+
+
+def test_a_method_that_is_not_answered_is_told_which_are(one: Served, admin: str) -> None:
+    for method, path, allowed in (("GET", "/gateway/ada/token", "POST"), ("POST", "/v1/models", "GET")):
+        refused = asked(one, admin, method, path)
+        assert (refused.status_code, refused.headers.get("Allow")) == (405, allowed), refused.text
 
 
 def test_a_gateway_token_is_a_change_counted_and_written_down(one: Served) -> None:

@@ -87,7 +87,7 @@ def test_the_paths_of_each_function_are_known() -> None:
     assert {"keys", "token", "provision", "gateway", "v1", "slack"} <= {one.name for one in DOORS}
     assert [one.name for one in DOORS if not tells_paths_apart(one)] == [], "say its paths in NOT_IN_MAIN"
     by_name = {one.name: paths_of(one) for one in DOORS}
-    assert by_name["keys"] == ["", f"/{MACHINE}/revoke", f"/{MACHINE}/rotate"]
+    assert by_name["keys"] == ["", *(f"/{MACHINE}{rest}" for rest in ("", "/revoke", "/rotate"))]
     assert by_name["snapshot"] == ["", *(f"/{MACHINE}{rest}" for rest in ("", "/diff", "/keep", "/verify"))]
     assert by_name["machines"] == ["", f"/{MACHINE}", f"/{MACHINE}/logs"]
 

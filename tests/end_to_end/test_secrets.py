@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from dumont.agent import tokens as agent_tokens
-from tests.end_to_end.cloud import Cloud, local_cloud
+from tests.end_to_end.cloud import Cloud, local_cloud, wait_for
 from tests.end_to_end.gateway_support import Served
 from tests.end_to_end.snapshot_support import ObjectStore
 
@@ -125,7 +125,7 @@ def _use(cloud: Cloud, watch: Watch) -> dict[str, str]:
         assert client.post("/v1/chat/completions", json={"model": "nothing"}).status_code == 404
     store = ObjectStore(cloud)
     snapshot = admin.post("/snapshot", json={"name": "trainer"}).json()["operation"]
-    keys = store.keys("trainer")
+    keys = wait_for(lambda: store.keys("trainer"), seconds=20, why="the snapshot has its key")
     assert cloud.ended(snapshot)["state"] == "succeeded"
     secrets |= {f"a storage key {number}": str(key["secret"]) for number, key in enumerate(keys)}
     secrets["the object store's key"] = store.account_secret()

@@ -120,7 +120,7 @@ def a_refused_start_is_cancelled_and_never_bills(cloud: Cloud) -> None:
     host = sleeper.serves()
     sleeper.done("hibernate", tier="pause")
     (before,) = sleeper.lines()
-    cloud.fault("resume_refused", label="*.taken.*", seconds=0.5)
+    cloud.fault("resume_refused", label="*.taken.*", seconds=2.0)
     woken = sleeper.done("wake")
     assert woken["tried"] == ["resume", "cold"]
     assert sleeper.awake(wanted, epoch=2)["instance_id"] != host

@@ -86,6 +86,8 @@ class _Noticed(MemoryStore):
         self.rewrite: Callable[[Key, str | None], str | None] | None = None
         self.judge: Callable[[Any, Any], None] = lambda _before, _after: None
         """Given each operation that is written, as it was and as it is."""
+        self.unread: set[Key] = set()
+        """What was written over by a transaction that had not read it."""
 
     def _commit(self, versions: dict[Key, int], writes: dict[Key, Any]) -> bool:
         if self.rewrite is not None and self._current(versions):
@@ -103,6 +105,7 @@ class _Noticed(MemoryStore):
         if self.told is not None:
             for key, record in before.items():
                 self.told(key[0], record, writes[key])
+        self.unread |= {key for key in writes.keys() - versions.keys() if self._versions[key] > 1 and writes[key]}
         for collection, _ in writes:
             if collection not in UNWATCHED:
                 self.committed()
@@ -140,6 +143,11 @@ class SimStore:
 
     def find(self, kind: Any, query: Any) -> Any:
         return self._in_task.find(kind, query)
+
+    @property
+    def unread(self) -> set[Key]:
+        """What was written over by a transaction that had not read it."""
+        return self._in_task.unread
 
     @property
     def told(self) -> Callable[[str, Any, Any], None] | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ from dumont.domain.alerts import (
     Told,
     of_operation,
 )
+from dumont.domain.errors import NotTellable, NotTold
+from dumont.domain.messages import Message
 from dumont.domain.records import (
     Instance,
     Machine,
@@ -27,7 +31,7 @@ from dumont.domain.records import (
     OperationKind,
     OperationState,
 )
-from dumont.operations import rest
+from dumont.operations import alerts, rest
 from dumont.operations.invocation import Invocation
 from dumont.ports import Query
 from tests.block_kit import check, words
@@ -223,6 +227,55 @@ def test_a_teller_that_died_as_it_posted_is_followed_by_one_that_looks(desk: Des
     assert sweep(desk, bot(slack)) == 1
     assert len(slack.messages()) == 1
     assert all(alert.deadline is None for alert in desk.store.find(Alert, Query()))
+
+
+@pytest.mark.parametrize(
+    "outcome", ["first", NotTold("no answer", may_be_there=True), NotTold("not now"), NotTellable("refused")]
+)
+def test_one_that_was_held_up_leaves_to_its_successor_what_is_noted(desk: Desk, outcome: str | Exception) -> None:
+    """The first teller is frozen as it posts, for longer than its lease; it goes on while the second one posts. Nobody
+    else may begin then: the third would tell it again."""
+    alert_id = hibernated(desk)
+    posting, go_on = threading.Event(), threading.Event()
+    first: list[Future[bool]] = []
+    third: list[bool] = []
+
+    class Chat:
+        edits = True
+        posts = 0
+        seen: tuple[str, ...] = ()  # what is posted shows in its history only later
+
+        def post(self, message: Message, *, key: str) -> str:
+            del message, key
+            self.posts += 1
+            if self.posts == 1:
+                posting.set()
+                assert go_on.wait(30)
+                if isinstance(outcome, Exception):
+                    raise outcome
+                return outcome
+            go_on.set()
+            first[0].result(30)
+            third.append(tell(desk, self, alert_id))
+            return "second"
+
+        def edit(self, reference: str, message: Message) -> None:
+            raise AssertionError(f"{reference} says already what is to be said: {message}")
+
+        def find(self, key: str, since: float) -> str | None:
+            return next((seen for seen in self.seen if seen == f"{key} since {since}"), None)
+
+    chat = Chat()
+    with ThreadPoolExecutor(1) as pool:
+        first.append(pool.submit(tell, desk, chat, alert_id))
+        assert posting.wait(30)
+        desk.clock.moment += alerts.LEASE_SECONDS + 1
+        assert tell(desk, chat, alert_id)
+    assert (chat.posts, first[0].result(), third) == (2, False, [False])
+    told, alert = desk.store.get(Told, alert_id), desk.store.get(Alert, alert_id)
+    assert told is not None
+    assert alert is not None
+    assert (told.reference, told.sending, told.lease_owner, alert.deadline) == ("second", False, None, None)
 
 
 def test_a_message_that_somebody_deleted_is_told_anew(desk: Desk, slack: Slack) -> None:

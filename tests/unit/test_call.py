@@ -17,18 +17,18 @@ from dumont.edge.http import ANYBODY, BODY_BYTES_MAX, Call
 from dumont.edge.key_views import RotateKey
 from tests.unit.rest_support import ManualClock, make_ports
 
-SENT = [{"wsgi.input_terminated": True}, None]
+SENT: list[dict[str, object] | None] = [{"CONTENT_LENGTH": "", "wsgi.input_terminated": True}, None]
 """In chunks, and so without a length; with one."""
 
 
-def call_of(body: bytes, environment: dict[str, bool] | None) -> Call:
-    length: dict[str, object] = {**environment} if environment else {"CONTENT_LENGTH": str(len(body))}
+def call_of(body: bytes, environment: dict[str, object] | None) -> Call:
+    length = environment or {"CONTENT_LENGTH": str(len(body))}
     request = Request(EnvironBuilder(method="POST", input_stream=io.BytesIO(body)).get_environ() | length)
     return Call(request=request, ports=make_ports(MemoryStore(), ManualClock(0.0)), key=ANYBODY, request_id="req-1")
 
 
 @pytest.mark.parametrize("environment", SENT, ids=["in chunks", "with a length"])
-def test_a_body_that_may_be_absent_is_read_if_it_is_there(environment: dict[str, bool] | None) -> None:
+def test_a_body_that_may_be_absent_is_read_if_it_is_there(environment: dict[str, object] | None) -> None:
     assert call_of(b'{"grace_seconds": 0}', environment).body_or(RotateKey()) == RotateKey(grace_seconds=0.0)
     assert call_of(b"", environment).body_or(RotateKey()) == RotateKey()
     with pytest.raises(InvalidInput, match="unknown field"):
@@ -38,7 +38,7 @@ def test_a_body_that_may_be_absent_is_read_if_it_is_there(environment: dict[str,
 
 
 @pytest.mark.parametrize("environment", SENT, ids=["in chunks", "with a length"])
-def test_a_secret_that_is_to_end_at_once_does(environment: dict[str, bool] | None) -> None:
+def test_a_secret_that_is_to_end_at_once_does(environment: dict[str, object] | None) -> None:
     clock, store = ManualClock(1_800_000_000.0), MemoryStore()
     ports = make_ports(store, clock)
     old = keys.make(store, SystemIds(), clock, name="ci", role=Role.OPERATOR)

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from dumont.cli.main import cli
 from tests.contract.scripted_http import Said, said
 from tests.unit.cli_world import KEY, World, machine, output, problem
 
@@ -175,6 +177,29 @@ def test_what_is_no_number_is_wrong_usage(api: World, command: list[str]) -> Non
     assert result.exit_code == 2, result.output
     assert "nan is no amount" in result.stderr
     assert api.asked == []
+
+
+@pytest.mark.parametrize("option", ["--port", "--market-port"])
+@pytest.mark.parametrize("port", ["0", "65536", "-1"])
+def test_a_port_that_is_none_is_wrong_usage(api: World, option: str, port: str) -> None:
+    result = api.run("local", "up", option, port)
+    assert result.exit_code == 2
+    assert "is not in the range" in result.stderr
+
+
+def test_one_port_for_both_is_wrong_usage(api: World) -> None:
+    result = api.run("local", "up", "--port", "8070", "--market-port", "8070")
+    assert result.exit_code == 2
+    assert "--port and --market-port are the same" in result.stderr
+
+
+def test_each_command_takes_json_but_the_one_that_stays() -> None:
+    def without(command: click.Command, name: str) -> list[str]:
+        if isinstance(command, click.Group):
+            return [found for key, part in command.commands.items() for found in without(part, f"{name} {key}")]
+        return [] if any("--json" in parameter.opts for parameter in command.params) else [name.strip()]
+
+    assert without(cli, "") == ["local up"]
 
 
 def test_a_defect_of_ours_is_no_traceback_either(tmp_path: Path) -> None:

@@ -90,7 +90,9 @@ def test_a_test_waits_for_its_first_answer(api: World) -> None:
     result = api.run("webhook", "test", "sub-1")
     assert result.exit_code == 1
     assert "tried again at" in result.stdout
-    assert api.run("webhook", "test", "sub-1", "--no-wait").exit_code == 0
+    begun_only = api.run("webhook", "test", "sub-1", "--no-wait")
+    assert begun_only.exit_code == 0
+    assert "look again: dumont webhook deliveries sub-1 msg_1" in begun_only.stderr
 
 
 def test_deliveries_and_one_of_them(api: World) -> None:

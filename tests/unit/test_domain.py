@@ -78,6 +78,11 @@ def test_none_races_that_costs_far_more_than_the_best_until_the_cheap_ones_are_t
     assert [o.id for o in pick_racers(ranked, 3, avoid_machines=frozenset({"m1", "m2"}))] == ["3"]
 
 
+def test_a_listing_that_says_free_does_not_keep_the_others_from_racing() -> None:
+    offers = [offer(1, gpu_usd_per_hour=0.0), offer(2, gpu_usd_per_hour=0.5), offer(3, gpu_usd_per_hour=4.0)]
+    assert [o.id for o in pick_racers(rank(offers, QUERY), 3)] == ["1", "2"]
+
+
 @pytest.mark.parametrize("spelled", ["rtx_4090", "NVIDIA GeForce RTX 4090", "RTX4090", "rtx 4090"])
 def test_a_gpu_is_known_however_it_is_spelled(spelled: str) -> None:
     assert gpus.canonical(spelled) == "RTX 4090"

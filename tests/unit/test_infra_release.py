@@ -24,7 +24,9 @@ echo "$*" >> "$CLOUD/terraform"
 here=${1#-chdir=}
 case "$2" in
 output) printf '"%s"\\n' "$(cat "$CLOUD/url")" ;;
-plan) cp "$here/version.tf" "$here/release.plan" ;;
+plan)
+    grep -q stops "$here/version.tf" && kill -INT $PPID
+    cp "$here/version.tf" "$here/release.plan" ;;
 apply)
     grep -q fails "$here/version.tf" && exit 1
     cp "$here/version.tf" "$CLOUD/deployed" ;;
@@ -37,10 +39,14 @@ local_of() { case "$1" in gs://*) echo "$CLOUD/gs/${1#gs://}" ;; *) echo "$1" ;;
 case "$1 $2 $3" in
 "storage cp "*)
     to=$(local_of "$4"); mkdir -p "$(dirname "$to")"
+    [[ $5 == --if-generation-match=0 && -f $to ]] && exit 1
     if [[ $3 == - ]]; then cat > "$to"; else cp "$(local_of "$3")" "$to"; fi ;;
 "storage cat "*) cat "$(local_of "$3")" ;;
-"storage objects describe") [[ -f $(local_of "$4") ]] ;;
-"secrets versions list") cat "$CLOUD/secrets/$4" ;;
+"storage objects describe") [[ ! -f $CLOUD/away && -f $(local_of "$4") ]] ;;
+"secrets versions list")
+    [[ -f $CLOUD/away ]] && exit 1
+    case "$*" in *DISABLED*) kept=disabled ;; *) kept=secrets ;; esac
+    cat "$CLOUD/$kept/$4" 2>/dev/null || true ;;
 "secrets versions add") mkdir -p "$CLOUD/secrets"; cat > "$CLOUD/secrets/$4" ;;
 *) exit "$(cat "$CLOUD/others" 2>/dev/null || echo 0)" ;;
 esac
@@ -169,6 +175,25 @@ def test_nothing_is_planned_while_a_secret_has_no_value(
     assert cloud.told("terraform") == []
 
 
+def test_a_secret_that_cannot_be_asked_for_is_not_one_without_a_value(
+    cloud: Cloud, checkout: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud.keep("away", "")
+    assert command(checkout("good-1"), "plan") == 1
+    said = capsys.readouterr().err
+    assert "whether dumont-vast-api-key has a value cannot be asked" in said
+    assert "secrets.sh" not in said, "which would make what is there"
+
+
+def test_who_interrupts_is_told_what_to_do_and_sees_no_traceback(cloud: Cloud, checkout: Callable[[str], Path]) -> None:
+    root = checkout("stops-1")
+    words = [sys.executable, str(INFRA / "release.py"), "plan", "--project", "p", "--root", str(root)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, start_new_session=True)
+    assert done.returncode == 130
+    assert "release: interrupted" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_secrets_are_made_before_anything_that_reads_them(cloud: Cloud, checkout: Callable[[str], Path]) -> None:
     assert command(checkout("good-1"), "prepare") == 0
     init, apply = cloud.told("terraform")
@@ -238,6 +263,29 @@ def test_bootstrap_leaves_the_settings_that_are_there(cloud: Cloud) -> None:
     told = "\n".join(cloud.told("gcloud"))
     assert "roles/editor" not in told
     assert "roles/owner" not in told
+
+
+def test_bootstrap_does_not_write_over_settings_that_it_could_not_look_at(cloud: Cloud) -> None:
+    cloud.keep("away", "")
+    assert script("bootstrap.sh", "p", "us-central1", "dumont-p").returncode != 0
+    assert (cloud.folder / "gs/p-dumont-state/dumont.tfvars").read_text() == 'region = "us-central1"'
+
+
+def test_no_second_master_key_is_made_while_google_does_not_say_whether_there_is_one(cloud: Cloud) -> None:
+    cloud.keep("secrets/dumont-data-master-key", "the first")
+    cloud.keep("away", "")
+    done = script("secrets.sh", "p")
+    assert done.returncode != 0
+    assert "cannot be asked" in done.stderr
+    assert [line for line in cloud.told("gcloud") if " add " in line] == []
+
+
+def test_a_master_key_that_is_disabled_is_not_replaced(cloud: Cloud) -> None:
+    cloud.keep("disabled/dumont-data-master-key", "1")
+    done = script("secrets.sh", "p")
+    assert done.returncode != 0
+    assert "dumont-data-master-key is disabled" in done.stderr
+    assert not (cloud.folder / "secrets" / "dumont-data-master-key").exists()
 
 
 def test_secrets_that_can_be_made_are_made_once_and_shown_nowhere(cloud: Cloud) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import io
 import json
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from flask import Request
 from msgspec.structs import replace
-from werkzeug.test import EnvironBuilder
 
 from dumont.adapters.clock import SystemIds
 from dumont.adapters.memory_store import MemoryStore
@@ -30,8 +27,7 @@ from dumont.domain.keys import (
     text_of,
 )
 from dumont.domain.records import Role
-from dumont.edge import jws, key_views, keys, tokens
-from dumont.edge.http import Call
+from dumont.edge import jws, keys, tokens
 from dumont.edge.uses import KeyUses
 from dumont.operations import keys as do
 from dumont.ports import Ports, Query
@@ -119,16 +115,6 @@ def test_a_rotation_at_once_ends_the_secret_before(world: World) -> None:
     assert (world.opens(old), world.opens(new)) == (False, True)
 
 
-@pytest.mark.parametrize("chunked", [True, False])
-def test_a_wish_to_rotate_at_once_is_read_with_a_length_or_in_chunks(world: World, chunked: bool) -> None:
-    key, old = world.made()
-    body = b'{"grace_seconds": 0}'
-    length = {"CONTENT_LENGTH": "", "wsgi.input_terminated": True} if chunked else {"CONTENT_LENGTH": str(len(body))}
-    request = Request(EnvironBuilder(method="POST", input_stream=io.BytesIO(body)).get_environ() | length)
-    key_views.rotated(Call(request=request, ports=world.ports, key=world.admin, request_id="req-1"), key.id)
-    assert not world.opens(old)
-
-
 def test_of_two_rotations_the_first_secret_has_ended_with_the_second(world: World) -> None:
     key, first = world.made()
     _, second = do.rotate(world.ports, key.id, grace_seconds=GRACE_SECONDS, by=world.admin)
@@ -159,6 +145,16 @@ def test_revoking_ends_the_secret_before_a_rotation_too_and_can_be_asked_twice(w
         do.rotate(world.ports, key.id, grace_seconds=0.0, by=world.admin)
 
 
+def test_one_key_made_anew_ends_what_was_there_before_with_its_tokens(world: World) -> None:
+    def made() -> str:
+        return keys.make(world.store, SystemIds(), world.clock, name="local", role=Role.ADMIN, key_id="localcloud")
+
+    first = made()
+    token = tokens.make(world.ports, world.key_of(first), role=Role.ADMIN, seconds=900.0).token
+    second = made()
+    assert [world.opens(text) for text in (first, token, second)] == [False, False, True]
+
+
 def test_there_is_always_an_admin_left(world: World) -> None:
     with pytest.raises(Conflict, match="does not revoke itself"):
         do.revoke(world.ports, world.admin.id, by=world.admin)
@@ -174,6 +170,7 @@ def test_the_settings_key_opens_as_an_admin_and_no_other_key_can_close_it(world:
     chosen = read({"DUMONT_STORE": "firestore", "DUMONT_BOOTSTRAP_KEY": f"{key_id}:{hash_of(secret)}"})
     world.ports = _with(world.ports, bootstrap_key=chosen.bootstrap_key)
     assert world.key_of(BOOTSTRAP).role is Role.ADMIN
+    assert do.find(world.ports, key_id) == chosen.bootstrap_key
     assert not world.opens(text_of(key_id, "cd" * 32))
     for act in (
         lambda: do.revoke(world.ports, key_id, by=world.admin),
@@ -195,7 +192,9 @@ def test_a_bootstrap_key_that_is_no_hash_is_refused_at_the_start_without_being_s
 
 
 @pytest.mark.parametrize("key_id", ["nobody00", "", "../keys", "x" * 500])
-def test_a_key_that_is_not_there_cannot_be_rotated_or_revoked(world: World, key_id: str) -> None:
+def test_a_key_that_is_not_there_cannot_be_seen_rotated_or_revoked(world: World, key_id: str) -> None:
+    with pytest.raises(Unknown):
+        do.find(world.ports, key_id)
     with pytest.raises(Unknown):
         do.rotate(world.ports, key_id, grace_seconds=0.0, by=world.admin)
     with pytest.raises(Unknown):

@@ -24,7 +24,6 @@ from dumont.edge import advising, audit, idle_views, money, views
 from dumont.openapi.document import NotDescribed, document, render
 from dumont.openapi.doors import http_functions
 from dumont.openapi.registry import FUNCTIONS
-from dumont.openapi.routes import FunctionRoutes
 from dumont.operations.advising import Advised
 from dumont.operations.budget_settings import BudgetSeen
 from dumont.operations.idle import IdleSeen
@@ -52,16 +51,16 @@ def test_every_http_function_is_in_it() -> None:
 
 def test_a_function_that_nobody_described_is_named() -> None:
     with pytest.raises(NotDescribed, match="no routes are declared of search"):
-        document(DECLARATIONS, [known for known in FUNCTIONS if known.function != "search"])
+        document(DECLARATIONS, {name: known for name, known in FUNCTIONS.items() if name != "search"})
 
 
 def test_routes_of_a_function_that_is_not_there_are_named() -> None:
     with pytest.raises(NotDescribed, match="routes are declared of teleport"):
-        document(DECLARATIONS, [*FUNCTIONS, FunctionRoutes("teleport")])
+        document(DECLARATIONS, FUNCTIONS | {"teleport": ()})
 
 
 def test_each_method_that_a_door_opens_has_a_route_and_no_other_has() -> None:
-    routes = {described.function: {route.method for route in described.routes} for described in FUNCTIONS}
+    routes = {name: {route.method for route in known} for name, known in FUNCTIONS.items()}
     doors = {f.name: set(f.door.methods) for f in http_functions(DECLARATIONS) if f.door is not None}
     assert {name: routes[name] for name in doors} == doors
 
@@ -71,6 +70,15 @@ def test_each_operation_that_a_key_opens_says_which_role_it_needs() -> None:
         for method, operation in methods.items():
             if {"key": []} in operation["security"] and not path.startswith("/gateway"):
                 assert operation["x-dumont-role"] in ("viewer", "operator", "admin"), (method, path)
+
+
+def test_what_is_made_has_a_place_that_can_be_asked() -> None:
+    made = [(path, operation) for path, methods in DOCUMENT["paths"].items() for operation in methods.values()]
+    created = {path: operation["responses"]["201"] for path, operation in made if "201" in operation["responses"]}
+    assert sorted(created) == ["/keys", "/subscriptions"]
+    for path, response in created.items():
+        assert "Location" in response["headers"], path
+        assert "get" in DOCUMENT["paths"][f"{path}/{{id}}"], path
 
 
 def test_operations_have_ids_of_their_own() -> None:

@@ -56,7 +56,7 @@ class Budget:
         """Wait so long, unless that is past the deadline: then at once False."""
         if seconds >= self.left():
             return False
-        time.sleep(seconds)
+        time.sleep(seconds)  # real time, as the deadline's and the sockets': a `Clock` that a test turns moves neither
         return True
 
 

@@ -46,7 +46,7 @@ def persistently(attempt: Callable[[float], None], *, call_seconds: float = CALL
             wait = max(again.wait_seconds, BACKOFF_SECONDS * 2**number)
             if number + 1 == ATTEMPTS_MAX or time.monotonic() + wait >= until:
                 raise DnsUnavailable(str(again)) from again
-            time.sleep(wait)
+            time.sleep(wait)  # bounded by `until`; real time, as that of the request's own timeout
         else:
             return
 

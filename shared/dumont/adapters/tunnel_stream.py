@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ssl
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -29,7 +27,7 @@ class HostSilent(httpcore.ConnectError):
 
 
 class ChannelStream(httpcore.NetworkStream):
-    """A channel's bytes. `heard` is called at each sign of life."""
+    """A channel's bytes, without TLS: SSH carries them. `heard` is called at each sign of life."""
 
     def __init__(self, channel: paramiko.Channel, heard: Callable[[], None]) -> None:
         self._channel = channel
@@ -70,12 +68,6 @@ class ChannelStream(httpcore.NetworkStream):
         """Close it, and not the connection that it shares."""
         with contextlib.suppress(OSError, SSHException, EOFError):
             self._channel.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        """Not needed: SSH carries it."""
-        raise NotImplementedError("the tunnel carries HTTP without TLS")
 
     def get_extra_info(self, info: str) -> Any:
         """`is_readable`: of a connection at rest, that the other side has closed it."""
@@ -120,7 +112,3 @@ class ChannelBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """Not offered."""
         raise httpcore.ConnectError(f"no unix socket is reached through a tunnel: {path[:100]}")
-
-    def sleep(self, seconds: float) -> None:
-        """Wait: httpcore's own retries use it, of which we ask for none."""
-        time.sleep(seconds)

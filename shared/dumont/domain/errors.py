@@ -6,6 +6,8 @@ to try again, and with whom. `UserError` and its kinds become RFC 9457 problem d
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class DumontError(Exception):
     """Everything that Dumont raises on purpose."""
@@ -171,10 +173,14 @@ class Unknown(UserError):
 
 
 class MethodNotAllowed(UserError):
-    """The path exists and not for this method."""
+    """The path exists and not for this method; `allowed` are those that it is answered to."""
 
     status = 405
     code = "method_not_allowed"
+
+    def __init__(self, method: str, allowed: Iterable[str]) -> None:
+        self.allowed = tuple(allowed)
+        super().__init__(f"{method} is not answered here", hint=f"use {' or '.join(self.allowed)}")
 
 
 class Conflict(UserError):

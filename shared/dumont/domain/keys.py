@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections.abc import Callable
 from typing import ClassVar
 
 import msgspec
@@ -23,6 +24,8 @@ GRACE_SECONDS = 24 * 3600.0
 GRACE_SECONDS_MOST = 30 * 86_400.0
 TOKEN_SECONDS = 15 * 60.0
 TOKEN_SECONDS_MOST = 3600.0
+ID_BYTES = 8
+SECRET_BYTES = 32
 USE_NOTED_SECONDS = 3600.0
 """A key's last use is known to about this: a write for each request would cost more than the request."""
 LEEWAY_SECONDS = 5.0
@@ -87,6 +90,11 @@ class TokenKey(Record, frozen=True, kw_only=True):
 
 
 # --- Keys ---------------------------------------------------------------------------------------------------------
+
+
+def drawn(random_bytes: Callable[[int], bytes]) -> tuple[str, str]:
+    """The id and the secret of a new key."""
+    return random_bytes(ID_BYTES).hex(), random_bytes(SECRET_BYTES).hex()
 
 
 def text_of(key_id: str, secret: str) -> str:

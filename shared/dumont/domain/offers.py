@@ -229,8 +229,12 @@ def pick_racers(
     A blocked machine is taken only where there is no other at all: better a bad host than none.
     What would cost more than `FAR_ABOVE` times the best is left out: whichever racer proves itself first wins, and who
     names no price means the best offer's, about. Once the cheap ones are tried, the next search has another best.
+    One whose GPU costs nothing is no measure for others: it is a listing's slip, and might be the only racer for ever.
     """
-    best = next((r for r in ranked if not r.blocked and not _is_of(r.offer, avoid_machines)), None)
+    best = next(
+        (r for r in ranked if not r.blocked and r.offer.gpu_usd_per_hour > 0 and not _is_of(r.offer, avoid_machines)),
+        None,
+    )
     seen: set[str] = set()
     first: list[Offer] = []
     later: list[Offer] = []

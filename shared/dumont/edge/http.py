@@ -134,10 +134,10 @@ def _in_words(what: str) -> str:
 
 
 def endpoint(
-    *, methods: Mapping[str, Role], open_to_the_world: bool = False, google_calls: bool = False
+    *, methods: Mapping[str, Role], open_to_the_world: bool = False, google_calls: bool = False, issues: bool = False
 ) -> Callable[[Handler], Callable[[Request], Response]]:
     """Make an HTTP function of a handler; what is said of who may come in is as `Door` has it."""
-    door = Door(methods, open_to_the_world, google_calls)
+    door = Door(methods, open_to_the_world=open_to_the_world, google_calls=google_calls, issues=issues)
     # The framework's word for "the application that is being made now". Where there is none being made, since a program
     # only looks at the functions, the last one that was may be at work already, and takes no more.
     with contextlib.suppress(AssertionError):
@@ -195,7 +195,7 @@ def _serve(request: Request, request_id: str, handler: Handler, door: Door) -> R
         if request.method == "OPTIONS" and allowed_origin is not None:
             return _preflight(allowed_origin, methods)
         if request.method not in methods:
-            raise MethodNotAllowed(f"{request.method} is not answered here", hint=f"use {' or '.join(methods)}")
+            raise MethodNotAllowed(request.method, methods)
         ports = wiring.ports()
         _check_size(request)
         key = doors.caller(request, ports, door)
@@ -219,8 +219,8 @@ def _serve(request: Request, request_id: str, handler: Handler, door: Door) -> R
         response = _json(msgspec.structs.replace(document, request_id=request_id), document.status, MEDIA_TYPE)
         if document.status == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
-        if document.status == 405:
-            response.headers["Allow"] = ", ".join(methods)
+        if isinstance(error, MethodNotAllowed):
+            response.headers["Allow"] = ", ".join(error.allowed)
         if isinstance(error, limits.TooManyRequests):
             told = limits.fields(error.verdict)
     else:

@@ -55,7 +55,8 @@ class TokenWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 def created(call: Call) -> Answer:
-    """201: a new key, with its text."""
+    """201: a new key, with its text. Raises `Forbidden` for a token."""
+    _by_key_itself(call, "makes no key")
     wish = call.body(CreateKey)
     key, text = do.create(
         call.ports, name=wish.name, role=wish.role, owner=wish.owner, valid_seconds=wish.valid_seconds, by=call.key
@@ -69,8 +70,14 @@ def listed(call: Call) -> Answer:
     return Answer({"keys": [view(call, key) for key in found]})
 
 
+def shown(call: Call, key_id: str) -> Answer:
+    """One key: where `Location` leads once it is made."""
+    return Answer({"key": view(call, do.find(call.ports, key_id))})
+
+
 def rotated(call: Call, key_id: str) -> Answer:
-    """A key with a new secret, and its text."""
+    """A key with a new secret, and its text. Raises `Forbidden` for a token."""
+    _by_key_itself(call, "rotates no key")
     wish = call.body_or(RotateKey())
     key, text = do.rotate(call.ports, key_id, grace_seconds=wish.grace_seconds, by=call.key)
     return Answer({"key": view(call, key), "secret": text})
@@ -83,9 +90,7 @@ def revoked(call: Call, key_id: str) -> Answer:
 
 def token(call: Call) -> Answer:
     """A token of the key that calls. Raises `Forbidden` for a role that the key has not, and for a token."""
-    if not (presented(call.request) or "").startswith(PREFIX):
-        # Else one that was overheard could live for ever, an hour at a time.
-        raise Forbidden("a token makes no other", hint="ask with the API key itself")
+    _by_key_itself(call, "makes no other")
     wish = call.body_or(TokenWish())
     role = wish.role or call.key.role
     if not call.key.role.reaches(role):
@@ -119,3 +124,9 @@ def view(call: Call, key: ApiKey) -> dict[str, Any]:
         "revoked_at": key.revoked_at,
     }
     return {name: value for name, value in seen.items() if value not in (None, "")}
+
+
+def _by_key_itself(call: Call, what: str) -> None:
+    """Else a token that was overheard could live for ever: an hour at a time, or by a key that it makes."""
+    if not (presented(call.request) or "").startswith(PREFIX):
+        raise Forbidden(f"a token {what}", hint="ask with the API key itself")

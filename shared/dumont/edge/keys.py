@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 
+from msgspec.structs import replace
+
 from dumont.domain import keys as rules
 from dumont.domain.errors import Forbidden, Unauthenticated
 from dumont.domain.keys import ApiKey
 from dumont.domain.records import Role
 from dumont.edge import tokens
-from dumont.ports import Clock, Ids, Ports, Store
+from dumont.ports import Clock, Ids, Ports, Store, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +27,20 @@ class NoProof(Unauthenticated):
     """None was brought, and so none was tried: it is not counted among the wrong ones."""
 
 
-def make(store: Store, ids: Ids, clock: Clock, *, name: str, role: Role) -> str:
-    """A new key; only its hash is stored, so that this is the one time that it can be read."""
-    key_id = ids.random_bytes(8).hex()
-    secret = ids.random_bytes(32).hex()
-    record = ApiKey(id=key_id, name=name, role=role, secret_sha256=rules.hash_of(secret), created_at=clock.now())
-    store.transact(lambda tx: tx.put(record))
-    return rules.text_of(key_id, secret)
+def make(store: Store, ids: Ids, clock: Clock, *, name: str, role: Role, key_id: str = "") -> str:
+    """A new key; only its hash is stored, so that this is the one time that it can be read. With `key_id` the one of
+    that id: whatever it was before, its secrets and its tokens end."""
+    drawn_id, secret = rules.drawn(ids.random_bytes)
+    made = ApiKey(
+        id=key_id or drawn_id, name=name, role=role, secret_sha256=rules.hash_of(secret), created_at=clock.now()
+    )
+
+    def work(tx: Transaction) -> None:
+        before = tx.get(ApiKey, made.id)
+        tx.put(made if before is None else replace(made, generation=before.generation + 1))
+
+    store.transact(work)
+    return rules.text_of(made.id, secret)
 
 
 def is_ours(presented: str) -> bool:

@@ -36,6 +36,7 @@ from dumont.ports import Store, Transaction
 PROJECT = "dumont-local"
 SWEEP_EVERY_SECONDS = 0.5
 VAST = "https://console.vast.ai"
+LOCAL_KEY = "localcloud"
 
 
 class LocalCloudError(Exception):
@@ -126,7 +127,8 @@ def _start(
     _wait_until_open(port, stop)
     # --- access and schedule ---
     url = f"http://localhost:{port}"
-    key = keys.make(ports.store, SystemIds(), SystemClock(), name="local", role=Role.ADMIN)
+    # One key for all runs of this data: else each start would leave an admin's key behind that is good for ever.
+    key = keys.make(ports.store, SystemIds(), SystemClock(), name="local", role=Role.ADMIN, key_id=LOCAL_KEY)
     credentials.write_key(url, key)
     stack.callback(credentials.remove_key, url)
     scheduler = Scheduler(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -15,7 +15,7 @@ from dumont.edge.problems import MEDIA_TYPE, TITLES, ProblemDocument
 from dumont.openapi import security
 from dumont.openapi.doors import HttpFunction, http_functions
 from dumont.openapi.registry import FUNCTIONS
-from dumont.openapi.routes import FunctionRoutes, Raw, Route
+from dumont.openapi.routes import Raw, Route
 
 _REF = "#/components/schemas/{name}"
 _ROUTE_PARAMETERS = {
@@ -36,9 +36,8 @@ class NotDescribed(LookupError):
     """A function that has no routes in the registry, or routes of a function that is not there."""
 
 
-def document(declarations: Sequence[FunctionDeclaration], functions: Sequence[FunctionRoutes] = FUNCTIONS) -> Any:
+def document(declarations: Sequence[FunctionDeclaration], routes: Mapping[str, Sequence[Route]] = FUNCTIONS) -> Any:
     """The document as plain data. Raises `NotDescribed`."""
-    routes = {described.function: described.routes for described in functions}
     found = http_functions(declarations)
     known = {function.name for function in found}
     if missing := sorted(known - routes.keys()):
@@ -168,7 +167,7 @@ def _responses(function: HttpFunction, route: Route, schemas: _Schemas) -> dict[
     change = function.door is not None and function.door.is_change(route.method)
     for status, content in route.answers.items():
         headers = {"X-Request-Id": _header("X-Request-Id")}
-        if route.located and status == 202:
+        if route.located and status in (201, 202):
             headers["Location"] = _header("Location")
         if change:
             headers |= {name: _header(name) for name in ("RateLimit", "RateLimit-Policy")}
@@ -193,7 +192,7 @@ def refusals(function: HttpFunction, route: Route) -> list[int]:
     found = {400, 404, 405, 413, 429, 500, 502, 503, *route.refusals}
     if route.proof != "none":
         found.add(401)
-    if route.proof in ("key", "gateway", "google"):
+    if route.proof in ("key", "gateway", "google", "slack"):
         found.add(403)
     if change:
         found.add(409)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from dumont.domain.records import Role
 from dumont.domain.subscriptions import Delivery, Subscription
 from dumont.edge import key_views, subscriptions
-from dumont.openapi.routes import FunctionRoutes, Route
+from dumont.openapi.routes import Route
 from dumont.openapi.shapes import many, maybe, shape, shown
 
 # --- Keys and tokens ----------------------------------------------------------------------------------------------
@@ -86,120 +86,49 @@ _ONE_DELIVERY = shape("DeliveryAnswer", "A delivery.", delivery=_DELIVERY)
 _DELIVERIES = shape("Deliveries", "The newest deliveries.", deliveries=many(_DELIVERY_LINE))
 _REPLAYED = shape("Replayed", "How many dead deliveries are on their way again.", replayed=int)
 
-FUNCTIONS = (
-    FunctionRoutes(
-        "keys",
-        (
-            Route(method="GET", summary="The API keys", arguments=key_views.ListKeys, answers={200: _KEYS}),
-            Route(
-                method="POST",
-                summary="Make an API key",
-                body=key_views.CreateKey,
-                answers={201: _NEW_SECRET},
-                located=True,
-            ),
-            Route(
-                method="POST",
-                path="/{id}/rotate",
-                summary="Give a key a new secret",
-                body=key_views.RotateKey,
-                body_may_be_absent=True,
-                answers={200: _NEW_SECRET},
-                refusals=(404, 409),
-            ),
-            Route(
-                method="POST",
-                path="/{id}/revoke",
-                summary="End a key at once",
-                answers={200: _ONE_KEY},
-                refusals=(404, 409),
-            ),
+FUNCTIONS: dict[str, tuple[Route, ...]] = {
+    "keys": (
+        Route("GET", "", "The API keys", {200: _KEYS}, arguments=key_views.ListKeys),
+        Route("POST", "", "Make an API key", {201: _NEW_SECRET}, body=key_views.CreateKey, located=True),
+        Route("GET", "/{id}", "An API key", {200: _ONE_KEY}),
+        Route(
+            "POST",
+            "/{id}/rotate",
+            "Give a key a new secret",
+            {200: _NEW_SECRET},
+            body=key_views.RotateKey,
+            body_may_be_absent=True,
+        ),
+        Route("POST", "/{id}/revoke", "End a key at once", {200: _ONE_KEY}),
+    ),
+    "token": (
+        Route(
+            "POST", "", "A token of the key that asks", {200: _TOKEN}, body=key_views.TokenWish, body_may_be_absent=True
         ),
     ),
-    FunctionRoutes(
-        "token",
-        (
-            Route(
-                method="POST",
-                summary="A token of the key that asks",
-                body=key_views.TokenWish,
-                body_may_be_absent=True,
-                answers={200: _TOKEN},
-            ),
+    "subscriptions": (
+        Route("GET", "", "The webhooks", {200: _ALL}),
+        Route(
+            "POST", "", "Register a webhook", {201: _WITH_SECRET}, body=subscriptions.SubscriptionRequest, located=True
         ),
-    ),
-    FunctionRoutes(
-        "subscriptions",
-        (
-            Route(method="GET", summary="The webhooks", answers={200: _ALL}),
-            Route(
-                method="POST",
-                summary="Register a webhook",
-                body=subscriptions.SubscriptionRequest,
-                answers={201: _WITH_SECRET},
-                located=True,
-                refusals=(409,),
-            ),
-            Route(method="GET", path="/{id}", summary="A webhook", answers={200: _ONE}, refusals=(404,)),
-            Route(
-                method="POST",
-                path="/{id}",
-                summary="Change a webhook",
-                body=subscriptions.ChangeRequest,
-                answers={200: _ONE},
-                refusals=(404, 409),
-            ),
-            Route(
-                method="DELETE",
-                path="/{id}",
-                summary="Remove a webhook",
-                answers={200: _ONE},
-                refusals=(404,),
-            ),
-            Route(
-                method="POST",
-                path="/{id}/rotate",
-                summary="A new secret; the old one signs too for a day",
-                answers={200: _WITH_SECRET},
-                refusals=(404, 409),
-            ),
-            Route(
-                method="POST",
-                path="/{id}/test",
-                summary="Send a dumont.test",
-                answers={202: _ONE_DELIVERY},
-                refusals=(404, 409),
-            ),
-            Route(
-                method="POST",
-                path="/{id}/replay",
-                summary="Send again what did not arrive",
-                body=subscriptions.ReplayRequest,
-                answers={202: _REPLAYED},
-                refusals=(404, 409),
-            ),
-            Route(
-                method="GET",
-                path="/{id}/deliveries",
-                summary="What was sent to a webhook",
-                arguments=subscriptions.ListDeliveries,
-                answers={200: _DELIVERIES},
-                refusals=(404,),
-            ),
-            Route(
-                method="GET",
-                path="/{id}/deliveries/{delivery}",
-                summary="One delivery, with its body and its attempts",
-                answers={200: _ONE_DELIVERY},
-                refusals=(404,),
-            ),
-            Route(
-                method="POST",
-                path="/{id}/deliveries/{delivery}/replay",
-                summary="Send one delivery again",
-                answers={202: _ONE_DELIVERY},
-                refusals=(404, 409),
-            ),
+        Route("GET", "/{id}", "A webhook", {200: _ONE}),
+        Route("POST", "/{id}", "Change a webhook", {200: _ONE}, body=subscriptions.ChangeRequest),
+        Route("DELETE", "/{id}", "Remove a webhook", {200: _ONE}),
+        Route("POST", "/{id}/rotate", "A new secret; the old one signs too for a day", {200: _WITH_SECRET}),
+        Route("POST", "/{id}/test", "Send a dumont.test", {202: _ONE_DELIVERY}),
+        Route(
+            "POST", "/{id}/replay", "Send again what did not arrive", {202: _REPLAYED}, body=subscriptions.ReplayRequest
         ),
+        Route(
+            "GET",
+            "/{id}/deliveries",
+            "What was sent to a webhook",
+            {200: _DELIVERIES},
+            arguments=subscriptions.ListDeliveries,
+        ),
+        Route(
+            "GET", "/{id}/deliveries/{delivery}", "One delivery, with its body and its attempts", {200: _ONE_DELIVERY}
+        ),
+        Route("POST", "/{id}/deliveries/{delivery}/replay", "Send one delivery again", {202: _ONE_DELIVERY}),
     ),
-)
+}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dumont.edge import jobs as edge_jobs
 from dumont.edge import requests as sent
 from dumont.openapi import bodies, shapes
-from dumont.openapi.routes import FunctionRoutes, Route
+from dumont.openapi.routes import Content, Route
 from dumont.openapi.shapes import many, maybe, shape
 
 _ACCEPTED = shape(
@@ -27,250 +29,105 @@ _PROVISIONED = shape(
     operation=shapes.OperationView,
     default_budget=maybe(shape("DefaultBudget", "What all machines may cost together.", usd_per_day=float)),
 )
+_AWAKE = shape("Awake", "The machine, which is awake already.", machine=shapes.MachineView)
+_SNAPSHOTS = shape("Snapshots", "Some snapshots.", snapshots=many(shapes.SnapshotView))
 _ONE_SNAPSHOT = shape("OneSnapshot", "One snapshot.", snapshot=shapes.SnapshotView)
+_MACHINES = shape("Machines", "The machines, oldest first.", machines=many(shapes.MachineView))
+_ONE_MACHINE = shape(
+    "MachineWithInstances",
+    "One machine, and each rental of its present life.",
+    machine=shapes.MachineView,
+    instances=many(shapes.InstanceView),
+)
+_LOGS = shape("Logs", "The last lines of a log.", machine=str, lines=list[str])
+_OPERATIONS = shape("Operations", "The newest first.", operations=many(shapes.OperationView))
+_ONE_OPERATION = shape("OneOperation", "One operation.", operation=shapes.OperationView)
+_ROUTES = shape("Routes", "Of each machine that has a route or will.", routes=many(shapes.Route))
+_ONE_ROUTE = shape("OneRoute", "Where a name leads.", route=shapes.Route)
 _IDLE = shape("IdleAnswer", "Whether a machine is idle.", idle=shapes.Idle)
+_JOB_ACCEPTED = shape(
+    "JobAccepted",
+    "The job, and the operation that rents its machine.",
+    job=shapes.JobView,
+    operation=shapes.Begun,
+)
+_JOBS = shape("Jobs", "The newest first.", jobs=many(shapes.JobView))
 _ONE_JOB = shape("OneJob", "One job.", job=shapes.JobView)
+_JOB_WITH_LOG = shape("JobWithLog", "One job.", job=shapes.JobView, log=maybe(shapes.Log))
+
+
+def _begins(path: str, summary: str, answer: Content, **more: Any) -> Route:
+    """A change that becomes an operation: 202, and where to ask for it."""
+    return Route("POST", path, summary, {202: answer}, located=True, **more)
+
 
 _WHICH_JOB = "A job is named by its id, or by the machine that is rented for it."
 
-FUNCTIONS = (
-    FunctionRoutes(
-        "provision",
-        (
-            Route(
-                method="POST",
-                summary="Rent a machine",
-                body=(bodies.ProvisionRequest, bodies.TemplatedRequest),
-                answers={202: _PROVISIONED},
-                located=True,
-                refusals=(402,),
-            ),
+FUNCTIONS: dict[str, tuple[Route, ...]] = {
+    "provision": (
+        _begins(
+            "", "Rent a machine", _PROVISIONED, body=(bodies.ProvisionRequest, bodies.TemplatedRequest), refusals=(402,)
         ),
     ),
-    FunctionRoutes(
-        "destroy",
-        (
-            Route(
-                method="POST",
-                summary="Give a machine up",
-                body=sent.DestroyRequest,
-                answers={202: _MACHINE_ACCEPTED},
-                located=True,
-                says="Refused while the machine holds files that no snapshot has, but for `discard` or `snapshot`.",
-            ),
+    "destroy": (
+        _begins(
+            "",
+            "Give a machine up",
+            _MACHINE_ACCEPTED,
+            body=sent.DestroyRequest,
+            says="Refused while the machine holds files that no snapshot has, but for `discard` or `snapshot`.",
         ),
     ),
-    FunctionRoutes(
-        "failover",
-        (
-            Route(
-                method="POST",
-                summary="Move a machine to another host, or rehearse it",
-                body=sent.FailoverRequest,
-                answers={202: _ACCEPTED},
-                located=True,
-                refusals=(402,),
-            ),
+    "failover": (
+        _begins(
+            "", "Move a machine to another host, or rehearse it", _ACCEPTED, body=sent.FailoverRequest, refusals=(402,)
         ),
     ),
-    FunctionRoutes(
-        "hibernate",
-        (
-            Route(
-                method="POST",
-                summary="Put a machine to sleep",
-                body=sent.HibernateRequest,
-                answers={202: _ACCEPTED},
-                located=True,
-            ),
+    "hibernate": (_begins("", "Put a machine to sleep", _ACCEPTED, body=sent.HibernateRequest),),
+    "wake": (
+        Route(
+            "POST",
+            "",
+            "Wake a machine",
+            {200: _AWAKE, 202: _ACCEPTED},
+            body=sent.WakeRequest,
+            located=True,
+            refusals=(402,),
         ),
     ),
-    FunctionRoutes(
-        "wake",
-        (
-            Route(
-                method="POST",
-                summary="Wake a machine",
-                body=sent.WakeRequest,
-                answers={
-                    200: shape("Awake", "The machine, which is awake already.", machine=shapes.MachineView),
-                    202: _ACCEPTED,
-                },
-                located=True,
-                refusals=(402,),
-            ),
+    "restore": (_begins("", "Put a snapshot's files into a machine", _ACCEPTED, body=sent.RestoreRequest),),
+    "snapshot": (
+        Route("GET", "", "The snapshots", {200: _SNAPSHOTS}, arguments=sent.ListSnapshots),
+        _begins("", "Copy a workspace", _ACCEPTED, body=sent.SnapshotRequest),
+        Route("GET", "/{id}", "One snapshot", {200: _ONE_SNAPSHOT}),
+        Route("DELETE", "/{id}", "Remove a snapshot", {200: _ONE_SNAPSHOT}),
+        Route(
+            "POST", "/{id}/keep", "Keep a snapshot for ever, or no longer", {200: _ONE_SNAPSHOT}, body=sent.KeepRequest
         ),
+        _begins("/{id}/verify", "Read a snapshot back whole", _ACCEPTED),
+        _begins("/{id}/diff", "Compare two snapshots", _ACCEPTED, body=sent.DiffRequest),
     ),
-    FunctionRoutes(
-        "restore",
-        (
-            Route(
-                method="POST",
-                summary="Put a snapshot's files into a machine",
-                body=sent.RestoreRequest,
-                answers={202: _ACCEPTED},
-                located=True,
-            ),
-        ),
+    "machines": (
+        Route("GET", "", "The machines", {200: _MACHINES}, arguments=sent.ListMachines),
+        Route("GET", "/{name}", "One machine with its rentals", {200: _ONE_MACHINE}),
+        Route("GET", "/{name}/logs", "The log of a machine's instance", {200: _LOGS}, arguments=sent.TailLogs),
     ),
-    FunctionRoutes(
-        "snapshot",
-        (
-            Route(
-                method="GET",
-                summary="The snapshots",
-                arguments=sent.ListSnapshots,
-                answers={200: shape("Snapshots", "Some snapshots.", snapshots=many(shapes.SnapshotView))},
-            ),
-            Route(
-                method="POST",
-                summary="Copy a workspace",
-                body=sent.SnapshotRequest,
-                answers={202: _ACCEPTED},
-                located=True,
-            ),
-            Route(method="GET", path="/{id}", summary="One snapshot", answers={200: _ONE_SNAPSHOT}),
-            Route(method="DELETE", path="/{id}", summary="Remove a snapshot", answers={200: _ONE_SNAPSHOT}),
-            Route(
-                method="POST",
-                path="/{id}/keep",
-                summary="Keep a snapshot for ever, or no longer",
-                body=sent.KeepRequest,
-                answers={200: _ONE_SNAPSHOT},
-            ),
-            Route(
-                method="POST",
-                path="/{id}/verify",
-                summary="Read a snapshot back whole",
-                answers={202: _ACCEPTED},
-                located=True,
-            ),
-            Route(
-                method="POST",
-                path="/{id}/diff",
-                summary="Compare two snapshots",
-                body=sent.DiffRequest,
-                answers={202: _ACCEPTED},
-                located=True,
-            ),
-        ),
+    "operations": (
+        Route("GET", "", "The newest operations", {200: _OPERATIONS}, arguments=sent.ListOperations),
+        Route("GET", "/{id}", "One operation", {200: _ONE_OPERATION}),
     ),
-    FunctionRoutes(
-        "machines",
-        (
-            Route(
-                method="GET",
-                summary="The machines",
-                arguments=sent.ListMachines,
-                answers={200: shape("Machines", "The machines, oldest first.", machines=many(shapes.MachineView))},
-            ),
-            Route(
-                method="GET",
-                path="/{name}",
-                summary="One machine with its rentals",
-                answers={
-                    200: shape(
-                        "MachineWithInstances",
-                        "One machine, and each rental of its present life.",
-                        machine=shapes.MachineView,
-                        instances=many(shapes.InstanceView),
-                    )
-                },
-            ),
-            Route(
-                method="GET",
-                path="/{name}/logs",
-                summary="The log of a machine's instance",
-                arguments=sent.TailLogs,
-                answers={200: shape("Logs", "The last lines of a log.", machine=str, lines=list[str])},
-            ),
-        ),
+    "routes": (
+        Route("GET", "", "Where all names lead now", {200: _ROUTES}),
+        Route("GET", "/{name}", "Where a machine's name leads now", {200: _ONE_ROUTE}),
     ),
-    FunctionRoutes(
-        "operations",
-        (
-            Route(
-                method="GET",
-                summary="The newest operations",
-                arguments=sent.ListOperations,
-                answers={200: shape("Operations", "The newest first.", operations=many(shapes.OperationView))},
-            ),
-            Route(
-                method="GET",
-                path="/{id}",
-                summary="One operation",
-                answers={200: shape("OneOperation", "One operation.", operation=shapes.OperationView)},
-            ),
-        ),
+    "idle": (
+        Route("GET", "/{name}", "Whether a machine is idle, and why", {200: _IDLE}),
+        Route("POST", "/{name}/keep", "Keep a machine awake", {200: _IDLE}, body=sent.KeepAwakeRequest),
     ),
-    FunctionRoutes(
-        "routes",
-        (
-            Route(
-                method="GET",
-                summary="Where all names lead now",
-                answers={200: shape("Routes", "Of each machine that has a route or will.", routes=many(shapes.Route))},
-            ),
-            Route(
-                method="GET",
-                path="/{name}",
-                summary="Where a machine's name leads now",
-                answers={200: shape("OneRoute", "Where a name leads.", route=shapes.Route)},
-            ),
-        ),
+    "jobs": (
+        _begins("", "Run a command that ends", _JOB_ACCEPTED, body=bodies.JobWish, refusals=(402,)),
+        Route("GET", "", "The newest jobs", {200: _JOBS}, arguments=edge_jobs.ListJobs),
+        Route("GET", "/{id}", "One job, and the end of its log", {200: _JOB_WITH_LOG}, says=_WHICH_JOB),
+        Route("POST", "/{id}/cancel", "End a job", {202: _ONE_JOB}, body=edge_jobs.CancelRequest, says=_WHICH_JOB),
     ),
-    FunctionRoutes(
-        "idle",
-        (
-            Route(method="GET", path="/{name}", summary="Whether a machine is idle, and why", answers={200: _IDLE}),
-            Route(
-                method="POST",
-                path="/{name}/keep",
-                summary="Keep a machine awake",
-                body=sent.KeepAwakeRequest,
-                answers={200: _IDLE},
-            ),
-        ),
-    ),
-    FunctionRoutes(
-        "jobs",
-        (
-            Route(
-                method="POST",
-                summary="Run a command that ends",
-                body=bodies.JobWish,
-                answers={
-                    202: shape(
-                        "JobAccepted",
-                        "The job, and the operation that rents its machine.",
-                        job=shapes.JobView,
-                        operation=shapes.Begun,
-                    )
-                },
-                located=True,
-                refusals=(402,),
-            ),
-            Route(
-                method="GET",
-                summary="The newest jobs",
-                arguments=edge_jobs.ListJobs,
-                answers={200: shape("Jobs", "The newest first.", jobs=many(shapes.JobView))},
-            ),
-            Route(
-                method="GET",
-                path="/{id}",
-                summary="One job, and the end of its log",
-                answers={200: shape("JobWithLog", "One job.", job=shapes.JobView, log=maybe(shapes.Log))},
-                says=_WHICH_JOB,
-            ),
-            Route(
-                method="POST",
-                path="/{id}/cancel",
-                summary="End a job",
-                body=edge_jobs.CancelRequest,
-                answers={202: _ONE_JOB},
-                says=_WHICH_JOB,
-            ),
-        ),
-    ),
-)
+}

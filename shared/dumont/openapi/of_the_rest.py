@@ -12,7 +12,7 @@ from dumont.edge import audit, money
 from dumont.edge import requests as sent
 from dumont.edge.gateway.serve import TokenRequest
 from dumont.openapi import shapes
-from dumont.openapi.routes import FunctionRoutes, Raw, Route
+from dumont.openapi.routes import Raw, Route
 from dumont.openapi.shapes import many, shape
 from dumont.operations.advising import AdvisorQuery
 from dumont.operations.look import Offers
@@ -28,206 +28,127 @@ _BUDGETS = shape(
 )
 _ADVICE = shape("AdviceAnswer", "What a model needs, and what holds it.", advice=shapes.Advice)
 _BILLS = shape("Bills", "Each provider's bill against our books.", providers=list[Reconciled])
+_COSTS = shape("Costs", "What was spent.", costs=Spending)
+_SAVINGS = shape("SavingsAnswer", "What was saved.", savings=Savings)
+_AUDIT = shape("Audit", "The newest entries.", entries=many(shapes.AuditView))
+_MODELS = shape("Models", "In OpenAI's shape.", object=Literal["list"], data=many(shapes.Model))
 _OPENAI = shape("OpenAiRequest", "As OpenAI's API has it: `model` says which machine is asked.", model=str)
 _JSON = Raw("application/json", "JSON, of whatever shape the other side gives it.")
 _NOTHING = Raw("application/octet-stream", "Nothing, or what Slack is to show at once, as JSON.")
 _THROUGH = "The answer is the machine's own. One that sleeps is woken; 503 with `Retry-After` says how far it is."
 
-FUNCTIONS = (
-    FunctionRoutes(
-        "search",
-        (
-            Route(
-                method="GET", summary="Offers, cheapest to finish first", arguments=OfferQuery, answers={200: Offers}
-            ),
-            Route(method="POST", summary="Offers, cheapest to finish first", body=OfferQuery, answers={200: Offers}),
+FUNCTIONS: dict[str, tuple[Route, ...]] = {
+    "search": (
+        Route("GET", "", "Offers, cheapest to finish first", {200: Offers}, arguments=OfferQuery),
+        Route("POST", "", "Offers, cheapest to finish first", {200: Offers}, body=OfferQuery),
+    ),
+    "advisor": (
+        Route("GET", "", "What a model needs", {200: _ADVICE}, arguments=AdvisorQuery),
+        Route("POST", "", "What a model needs", {200: _ADVICE}, body=AdvisorQuery),
+    ),
+    "budgets": (
+        Route("GET", "", "The budgets", {200: _BUDGETS}),
+        Route("POST", "", "Set a budget", {200: _BUDGETS}, body=money.BudgetRequest),
+        Route("DELETE", "", "Remove the budget of all together", {200: _BUDGETS}),
+        Route("DELETE", "/{machine}", "Remove a machine's budget", {200: _BUDGETS}),
+    ),
+    "costs": (
+        Route("GET", "", "What was spent", {200: _COSTS}, arguments=money.CostsRequest),
+        Route("GET", "/savings", "What was saved", {200: _SAVINGS}, arguments=money.SavingsRequest),
+        Route(
+            "GET", "/reconcile", "Compare our books with the market's bill", {200: _BILLS}, arguments=money.SpanRequest
+        ),
+        Route("POST", "/reconcile", "Compare, and make good what is wrong", {200: _BILLS}, arguments=money.SpanRequest),
+    ),
+    "audit": (
+        Route("GET", "", "What was asked to be changed, newest first", {200: _AUDIT}, arguments=audit.ListEntries),
+    ),
+    "heartbeat-check": (
+        Route(
+            "POST",
+            "",
+            "Sweep for deadlines that have passed",
+            {200: Swept},
+            arguments=sent.SweepRequest,
+            proof="google",
         ),
     ),
-    FunctionRoutes(
-        "advisor",
-        (
-            Route(method="GET", summary="What a model needs", arguments=AdvisorQuery, answers={200: _ADVICE}),
-            Route(method="POST", summary="What a model needs", body=AdvisorQuery, answers={200: _ADVICE}),
+    "heartbeat": (
+        Route("POST", "", "An agent reports, and learns what it is to do", {200: Reply}, body=Report, proof="agent"),
+    ),
+    "agent": (
+        Route(
+            "GET",
+            "",
+            "The program that runs on hosts",
+            {200: Raw("application/octet-stream", "A Python program; `ETag` is its SHA-256.")},
+            proof="none",
         ),
     ),
-    FunctionRoutes(
-        "budgets",
-        (
-            Route(method="GET", summary="The budgets", answers={200: _BUDGETS}),
-            Route(method="POST", summary="Set a budget", body=money.BudgetRequest, answers={200: _BUDGETS}),
-            Route(method="DELETE", summary="Remove the budget of all together", answers={200: _BUDGETS}),
-            Route(method="DELETE", path="/{machine}", summary="Remove a machine's budget", answers={200: _BUDGETS}),
-        ),
+    "provider-webhook": (
+        Route("POST", "", "A market tells us something by itself", {200: Received}, body=_JSON, proof="market"),
     ),
-    FunctionRoutes(
-        "costs",
-        (
-            Route(
-                method="GET",
-                summary="What was spent",
-                arguments=money.CostsRequest,
-                answers={200: shape("Costs", "What was spent.", costs=Spending)},
-            ),
-            Route(
-                method="GET",
-                path="/savings",
-                summary="What was saved",
-                arguments=money.SavingsRequest,
-                answers={200: shape("SavingsAnswer", "What was saved.", savings=Savings)},
-            ),
-            Route(
-                method="GET",
-                path="/reconcile",
-                summary="Compare our books with the market's bill",
-                arguments=money.SpanRequest,
-                answers={200: _BILLS},
-            ),
-            Route(
-                method="POST",
-                path="/reconcile",
-                summary="Compare, and make good what is wrong",
-                arguments=money.SpanRequest,
-                answers={200: _BILLS},
-            ),
-        ),
+    "slack": tuple(
+        Route(
+            "POST",
+            path,
+            summary,
+            {200: (_JSON, _NOTHING)},
+            body=Raw(media_type, "As Slack sends it."),
+            proof="slack",
+        )
+        for path, summary, media_type in (
+            ("/commands", "`/dumont …`", "application/x-www-form-urlencoded"),
+            ("/actions", "A button", "application/x-www-form-urlencoded"),
+            ("/events", "An event", "application/json"),
+        )
     ),
-    FunctionRoutes(
-        "audit",
-        (
-            Route(
-                method="GET",
-                summary="What was asked to be changed, newest first",
-                arguments=audit.ListEntries,
-                answers={200: shape("Audit", "The newest entries.", entries=many(shapes.AuditView))},
-            ),
+    "gateway": (
+        Route(
+            "POST",
+            "/{name}/token",
+            "A token for a machine's ports",
+            {200: shapes.GatewayToken},
+            body=TokenRequest,
+            body_may_be_absent=True,
+            says="For an operator's API key: a token begets none.",
         ),
-    ),
-    FunctionRoutes(
-        "heartbeat-check",
-        (
+        *(
             Route(
-                method="POST",
-                summary="Sweep for deadlines that have passed",
-                arguments=sent.SweepRequest,
-                answers={200: Swept},
-                proof="google",
-            ),
-        ),
-    ),
-    FunctionRoutes(
-        "heartbeat",
-        (
-            Route(
-                method="POST",
-                summary="An agent reports, and learns what it is to do",
-                body=Report,
-                answers={200: Reply},
-                proof="agent",
-            ),
-        ),
-    ),
-    FunctionRoutes(
-        "agent",
-        (
-            Route(
-                method="GET",
-                summary="The program that runs on hosts",
-                answers={200: Raw("application/octet-stream", "A Python program; `ETag` is its SHA-256.")},
-                proof="none",
-            ),
-        ),
-    ),
-    FunctionRoutes(
-        "provider-webhook",
-        (
-            Route(
-                method="POST",
-                summary="A market tells us something by itself",
-                body=_JSON,
-                answers={200: Received},
-                proof="market",
-            ),
-        ),
-    ),
-    FunctionRoutes(
-        "slack",
-        tuple(
-            Route(
-                method="POST",
-                path=path,
-                summary=summary,
-                body=Raw(media_type, "As Slack sends it."),
-                answers={200: (_JSON, _NOTHING)},
-                proof="slack",
-                refusals=(403,),
-            )
-            for path, summary, media_type in (
-                ("/commands", "`/dumont …`", "application/x-www-form-urlencoded"),
-                ("/actions", "A button", "application/x-www-form-urlencoded"),
-                ("/events", "An event", "application/json"),
-            )
-        ),
-    ),
-    FunctionRoutes(
-        "gateway",
-        (
-            Route(
-                method="POST",
-                path="/{name}/token",
-                summary="A token for a machine's ports",
-                body=TokenRequest,
+                method,
+                "/{name}/{port}/{path}",
+                "A machine's port, passed through",
+                {},
+                body=Raw("*/*", "Whatever the machine takes.") if method in ("POST", "PUT", "PATCH") else None,
                 body_may_be_absent=True,
-                answers={200: shapes.GatewayToken},
-                says="For an operator's API key: a token begets none.",
-            ),
-            *(
-                Route(
-                    method=method,
-                    path="/{name}/{port}/{path}",
-                    summary="A machine's port, passed through",
-                    body=Raw("*/*", "Whatever the machine takes.") if method in ("POST", "PUT", "PATCH") else None,
-                    body_may_be_absent=True,
-                    answers={},
-                    proof="gateway",
-                    says=_THROUGH,
-                )
-                for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-            ),
-        ),
-        any_path=True,
-    ),
-    FunctionRoutes(
-        "v1",
-        (
-            Route(
-                method="GET",
-                path="/models",
-                summary="The models that machines declare",
-                answers={200: shape("Models", "In OpenAI's shape.", object=Literal["list"], data=many(shapes.Model))},
                 proof="gateway",
-                fault=shapes.OpenAiError,
-            ),
-            Route(
-                method="GET",
-                path="/models/{model}",
-                summary="One model",
-                answers={200: shapes.Model},
-                proof="gateway",
-                fault=shapes.OpenAiError,
-            ),
-            *(
-                Route(
-                    method="POST",
-                    path=f"/{path}",
-                    summary=f"OpenAI's `{path}`, answered by the machine that declares the model",
-                    body=_OPENAI,
-                    answers={},
-                    proof="gateway",
-                    fault=shapes.OpenAiError,
-                    says=_THROUGH,
-                )
-                for path in ("chat/completions", "completions", "embeddings")
-            ),
+                says=_THROUGH,
+            )
+            for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
         ),
     ),
-)
+    "v1": (
+        Route(
+            "GET",
+            "/models",
+            "The models that machines declare",
+            {200: _MODELS},
+            proof="gateway",
+            fault=shapes.OpenAiError,
+        ),
+        Route("GET", "/models/{model}", "One model", {200: shapes.Model}, proof="gateway", fault=shapes.OpenAiError),
+        *(
+            Route(
+                "POST",
+                f"/{path}",
+                f"OpenAI's `{path}`, answered by the machine that declares the model",
+                {},
+                body=_OPENAI,
+                proof="gateway",
+                fault=shapes.OpenAiError,
+                says=_THROUGH,
+            )
+            for path in ("chat/completions", "completions", "embeddings")
+        ),
+    ),
+}

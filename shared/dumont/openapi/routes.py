@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 Proof = Literal["key", "agent", "market", "slack", "gateway", "google", "none"]
@@ -27,23 +27,24 @@ Content = Any
 """A type that msgspec can describe, a `Raw`, or a tuple of types, any of which it may be."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Route:
-    """One method of one path. `path` is below the function's own: "", or "/{name}/logs"."""
+    """One method of one path. `path` is below the function's own: "", or "/{name}/logs"; `answers` are by status."""
 
     method: str
-    path: str = ""
+    path: str
     summary: str
+    answers: Mapping[int, Content]
+    _: KW_ONLY
     arguments: Any = None
     """The struct that the query string is read as."""
     body: Content = None
     body_may_be_absent: bool = False
-    answers: Mapping[int, Content]
     located: bool = False
-    """Whether the answer's `Location` leads to what it began."""
+    """Whether the answer's `Location` leads to what it made or began."""
     proof: Proof = "key"
     refusals: tuple[int, ...] = ()
-    """Statuses of refusals beyond those that any such route has."""
+    """Statuses of refusals beyond those that any such route has (`document.refusals`)."""
     fault: Any = None
     """The shape of its errors, where that is not a problem document."""
     says: str = ""
@@ -57,13 +58,3 @@ class Route:
     def filled(self, **values: str) -> str:
         """Its path with values in it; for a name that has none, "x"."""
         return re.sub(r"{(\w+)}", lambda found: values.get(found[1], "x"), self.path)
-
-
-@dataclass(frozen=True)
-class FunctionRoutes:
-    """All routes of one function, by its name."""
-
-    function: str
-    routes: tuple[Route, ...] = field(default=())
-    any_path: bool = False
-    """Whether it passes on whatever else is asked of it."""

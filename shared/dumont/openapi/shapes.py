@@ -174,10 +174,10 @@ SnapshotView = shown(
     packs=int,
     stored_bytes=int,
 )
-Signed = shape(
+Signed = shown(
     "IdleSignal",
+    Signal,
     "One sign of use: what was seen of it, and the most that is not use, in `unit`.",
-    **{f.name: f.type if f.required else maybe(f.type) for f in msgspec.structs.fields(Signal)},
     words=str,
 )
 Sleep = shape(
@@ -254,15 +254,11 @@ AuditView = shown("AuditEntry", AuditEntry, "One change that was asked for, and 
 
 # --- Models -------------------------------------------------------------------------------------------------------
 
-Need = shape(
-    "Need",
-    "What a model needs at one quantisation.",
-    **{f.name: f.type for f in msgspec.structs.fields(advisor.Need)},
-)
-FitView = shape(
+Need = shown("Need", advisor.Need, "What a model needs at one quantisation.")
+FitView = shown(
     "Fit",
+    Fit,
     "A kind of GPU and a count that hold a model: the cheapest such offer, and how many there are.",
-    **{f.name: f.type for f in msgspec.structs.fields(Fit)},
     usd_per_day=float,
 )
 Advice = shape(

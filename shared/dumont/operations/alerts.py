@@ -40,6 +40,10 @@ DIGEST = "digest"
 Compose = Callable[[Alert], Message | None]
 
 
+class _TakenOver(Exception):
+    """Another tells it since our lease ran out: what is to be noted of it is that one's to note."""
+
+
 # --- Writing down -------------------------------------------------------------------------------------------------
 
 
@@ -144,12 +148,15 @@ def tell(ports: Ports, notifier: Notifier, compose: Compose, alert_id: str) -> b
                 ports.clock.sleep(error.retry_after_seconds)
             else:
                 alert, told = _settle(ports, alert, sent)
+    except _TakenOver:
+        log.info("an alert is another's to tell by now", extra={"alert": alert_id})
+        return False
     except NotTold as error:
-        _later(ports, alert_id, error)
+        _later(ports, alert_id, owner, error)
         return False
     except NotTellable as error:
         log.warning("an alert is refused by the chat", extra={"alert": alert_id, "error": str(error)})
-        _give_up(ports, alert_id)
+        _give_up(ports, alert_id, owner)
         return False
     return True
 
@@ -197,25 +204,37 @@ def _note(ports: Ports, told: Told) -> Told:
     """Write down that a message is being sent: whoever comes after our death looks for it first."""
 
     def work(tx: Transaction) -> Told:
-        fresh = tx.get(Told, told.id)
-        if fresh is None or fresh.lease_owner != told.lease_owner:
-            raise NotTold("another took it over", retry_after_seconds=RESEND_SECONDS)
-        held = replace(told, lease_until=ports.clock.now() + LEASE_SECONDS)
-        tx.put(held)
-        return held
+        return _hold(ports, tx, told)
 
     return ports.store.transact(work)
 
 
+def _hold(ports: Ports, tx: Transaction, told: Told) -> Told:
+    """Write down what was told, and hold its lease for longer. Raises `_TakenOver`."""
+    if _mine(tx, told.id, told.lease_owner) is None:
+        raise _TakenOver
+    held = replace(told, lease_until=ports.clock.now() + LEASE_SECONDS)
+    tx.put(held)
+    return held
+
+
+def _mine(tx: Transaction, alert_id: str, owner: str | None) -> Told | None:
+    """What was told as it is written down, while that is its owner's. Without this look one that was held up would end
+    the lease of whoever tells it by now, and a third would tell it again."""
+    told = tx.get(Told, alert_id)
+    return told if told is not None and told.lease_owner == owner else None
+
+
 def _settle(ports: Ports, alert: Alert, told: Told) -> tuple[Alert | None, Told | None]:
-    """Note what was told. An alert that was written again meanwhile is handed back, to be told as it is now."""
+    """Note what was told. An alert that was written again meanwhile is handed back, to be told as it is now. Raises
+    `_TakenOver`."""
 
     def work(tx: Transaction) -> tuple[Alert | None, Told | None]:
         fresh = tx.get(Alert, alert.id)
+        held = _hold(ports, tx, told)
         if fresh is not None and fresh.written_at != alert.written_at:
-            tx.put(told)
-            return fresh, told
-        tx.put(replace(told, lease_owner=None, lease_until=0.0))
+            return fresh, held
+        tx.put(replace(held, lease_owner=None, lease_until=0.0))
         if fresh is not None:
             tx.put(replace(fresh, deadline=None))
         return None, None
@@ -223,12 +242,12 @@ def _settle(ports: Ports, alert: Alert, told: Told) -> tuple[Alert | None, Told 
     return ports.store.transact(work)
 
 
-def _later(ports: Ports, alert_id: str, error: NotTold) -> None:
+def _later(ports: Ports, alert_id: str, owner: str, error: NotTold) -> None:
     """It is tried again when the chat said, or ever more seldom; after a day no more."""
 
     def work(tx: Transaction) -> bool:
         now = ports.clock.now()
-        told, alert = tx.get(Told, alert_id), tx.get(Alert, alert_id)
+        told, alert = _mine(tx, alert_id, owner), tx.get(Alert, alert_id)
         if told is None or alert is None:
             return False
         wait = min(FIRST_RETRY_SECONDS * 2.0**told.tries, MOST_RETRY_SECONDS)
@@ -242,11 +261,12 @@ def _later(ports: Ports, alert_id: str, error: NotTold) -> None:
     log.warning("an alert was not told", extra={"alert": alert_id, "error": str(error), "again": again})
 
 
-def _give_up(ports: Ports, alert_id: str) -> None:
+def _give_up(ports: Ports, alert_id: str, owner: str) -> None:
     def work(tx: Transaction) -> None:
-        told, alert = tx.get(Told, alert_id), tx.get(Alert, alert_id)
-        if told is not None:
-            tx.put(replace(told, lease_owner=None, lease_until=0.0, sending=False))
+        told, alert = _mine(tx, alert_id, owner), tx.get(Alert, alert_id)
+        if told is None:
+            return
+        tx.put(replace(told, lease_owner=None, lease_until=0.0, sending=False))
         if alert is not None:
             tx.put(replace(alert, deadline=None))
 

@@ -11,6 +11,7 @@ from dumont import queries
 from dumont.domain import alerts as to_tell
 from dumont.domain import budgets as domain
 from dumont.domain import costs
+from dumont.domain.alerts import Alert
 from dumont.domain.budgets import ALL, Budget, BudgetAction, Verdict, budget_id
 from dumont.domain.enforcement import LOOKED_AT, in_vain
 from dumont.domain.errors import BudgetReached, Conflict, Unknown
@@ -91,6 +92,7 @@ def look_at(ports: Ports, identifier: str) -> bool:
             due = min(due, fresh.deadline)  # something began to bill since we read the books (`look_soon`)
         tx.put(replace(fresh, warned=verdict.warned, reached_at=reached_at, deadline=due))
         for alert in told if ports.alerts else []:
+            tx.get(Alert, alert.id)  # one that is told again is written over: what a later version keeps in it stays
             tx.put(alert)
         return subscribers.write(ports, tx, [news for alert in told for news in of_alert(alert)])
 

@@ -184,6 +184,7 @@ def _read_log(invocation: Invocation, op: Operation, machine: Machine) -> None:
             return replace(o, tries=o.tries + 1, not_before=now + 2.0)
         if result is not None and fresh is not None and fresh.job_id is not None:
             kept = text[-domain.LOG_BYTES_MOST :].decode("utf-8", "replace").replace("\0", "")
+            tx.get(JobLog, fresh.job_id)  # of a command before: what a later version of us keeps there stays
             read = JobLog(
                 id=fresh.job_id,
                 text=kept,

@@ -156,6 +156,7 @@ class Invocation:
         records then."""
         to_tell = of_operation(before, after, self.now()) if self.ports.alerts else []
         for alert in to_tell:
+            tx.get(Alert, alert.id)  # one that moves is written over: what a later version keeps in it stays
             tx.put(alert)
         happened = happenings.of_operation(before, after, self.now()) if self.ports.subscriptions else []
         return News(alerts=tuple(to_tell), deliveries=tuple(subscribers.write(self.ports, tx, happened)))

@@ -9,17 +9,14 @@ from dumont.domain import keys as rules
 from dumont.domain.errors import Conflict, Unauthenticated, Unknown
 from dumont.domain.keys import ApiKey
 from dumont.domain.records import Role
-from dumont.ports import Ports, Transaction
-
-ID_BYTES = 8
-SECRET_BYTES = 32
+from dumont.ports import Ports, Store, Transaction
 
 
 def create(
     ports: Ports, *, name: str, role: Role, owner: str, valid_seconds: float | None, by: ApiKey
 ) -> tuple[ApiKey, str]:
     """A new key, and its text. `valid_seconds` None: until it is revoked. Raises `Unauthenticated`, `StoreError`."""
-    key_id, secret = ports.ids.random_bytes(ID_BYTES).hex(), ports.ids.random_bytes(SECRET_BYTES).hex()
+    key_id, secret = rules.drawn(ports.ids.random_bytes)
     now = ports.clock.now()
     made = ApiKey(
         id=key_id,
@@ -47,10 +44,16 @@ def every(ports: Ports, *, ended_too: bool) -> list[ApiKey]:
     return [ports.bootstrap_key, *found] if ports.bootstrap_key is not None else found
 
 
+def find(ports: Ports, key_id: str) -> ApiKey:
+    """One key. Raises `Unknown`, `StoreError`."""
+    own = ports.bootstrap_key
+    return own if own is not None and own.id == key_id else _there(ports.store, key_id)
+
+
 def rotate(ports: Ports, key_id: str, *, grace_seconds: float, by: ApiKey) -> tuple[ApiKey, str]:
     """Give a key a new secret, and tell it; the one before is good for `grace_seconds` yet, and so are tokens that were
     made with it. Raises `Unknown`, `Conflict`, `Unauthenticated`, `StoreError`."""
-    secret = ports.ids.random_bytes(SECRET_BYTES).hex()
+    _, secret = rules.drawn(ports.ids.random_bytes)
 
     def work(tx: Transaction) -> ApiKey:
         now = ports.clock.now()
@@ -116,7 +119,11 @@ def _known(tx: Transaction, ports: Ports, key_id: str) -> ApiKey:
             code="key_of_settings",
             hint="set another DUMONT_BOOTSTRAP_KEY (in Terraform: bootstrap_key_hash), and deploy",
         )
-    key = tx.get(ApiKey, key_id) if rules.is_id(key_id) else None
+    return _there(tx, key_id)
+
+
+def _there(records: Store | Transaction, key_id: str) -> ApiKey:
+    key = records.get(ApiKey, key_id) if rules.is_id(key_id) else None
     if key is None:
         raise Unknown("there is no key with that id", field="id", hint="`dumont keys ls` shows those there are")
     return key

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace as with_ports
 
 import msgspec
 from msgspec.structs import replace
 
 from dumont import queries
 from dumont.domain.budgets import Budget
-from dumont.domain.errors import ScheduleError, StoreError
+from dumont.domain.errors import BusUnavailable, ScheduleError, StoreError
 from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.jobs import Job
 from dumont.domain.records import Machine, Operation, Schedule
@@ -29,7 +31,7 @@ from dumont.operations.reap import reap
 from dumont.operations.reconcile import reconcile
 from dumont.operations.rest import rest
 from dumont.operations.runner import send
-from dumont.ports import Ports, Transaction
+from dumont.ports import Bus, Ports, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +60,28 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     reaped: int = 0
 
 
+class _AskedOnce:
+    """A bus for one pass: it may take 20 s to say that it is away, and who has said so once is not asked again. With
+    many messages to send, nobody would listen for hosts that fall silent meanwhile; each is sent by a later pass."""
+
+    def __init__(self, inner: Bus) -> None:
+        self._inner = inner
+        self._away: str | None = None
+
+    def publish(self, topic: str, message: Mapping[str, str]) -> None:
+        if self._away is not None:
+            raise BusUnavailable(self._away)
+        try:
+            self._inner.publish(topic, message)
+        except BusUnavailable as error:
+            self._away = str(error)
+            raise
+
+
 def sweep(ports: Ports, *, listening_since: float = 0.0) -> Swept:
     """One pass: look into silences, wake operations that are due, enforce budgets that are reached, and now and then
     run the reaper. Silence from before `listening_since` is given its time again: it may have been ours."""
+    ports = with_ports(ports, bus=_AskedOnce(ports.bus))
     now = ports.clock.now()
     woken = looked_at = suspects = 0
     due = queries.due(now)

@@ -115,6 +115,7 @@ def tell(pipe: int | None, word: str) -> None:
 def outlive(starter: int) -> None:
     """Wait until the process in front has ended: then our parent is the machine's first process."""
     ends = time.monotonic() + 2.0
+    # Looked for: Linux tells a child of its parent's end by a signal alone, and only if it was asked to before that.
     while os.getppid() == starter and time.monotonic() < ends:
         time.sleep(0.01)
 
@@ -154,10 +155,9 @@ def guard(run: Callable[[], int], say: Callable[[str], None]) -> int:
         say(f"the agent ended with status {code}; it is started again")
         if time.monotonic() - started_at > 600:
             pause = RESTART_SECONDS_FIRST
-        ends = time.monotonic() + pause
-        while not ending and time.monotonic() < ends:
-            time.sleep(0.1)
-        if ending:
+        # Blocked first: a signal that came just before a wait would be noticed only after it. This wait takes it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        if ending or signal.sigtimedwait(_SIGNALS, pause) is not None:
             return 0
         pause = min(RESTART_SECONDS_MOST, pause * 2)
 
@@ -196,4 +196,5 @@ def _kill_the_rest() -> None:
                 pass
         except ChildProcessError:
             return
+        # Some are the children of others, which no wait of ours hears of, until their parents have ended.
         time.sleep(0.02)

@@ -157,7 +157,7 @@ class Agent:
             self._workload.tick(now, None, self._mandate.ends_at())
             if not self._workload.runs and not self._workload.stopping:
                 break
-            time.sleep(TICK_SECONDS / 2)
+            time.sleep(TICK_SECONDS / 2)  # a tick may have to go from asking to killing; its end alone is no wait
         self._workload.close()
 
     def _end(self) -> None:

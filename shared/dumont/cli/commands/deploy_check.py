@@ -58,7 +58,7 @@ def _look(cli: Cli, project: str, region: str | None, hosts: str, declared: Decl
         google = GoogleRest(token(), project, hosts=hosts)
     except NotLoggedIn as error:
         raise CliError(
-            f"nobody is logged in at Google here: {error}",
+            f"no login at Google can be used here: {error}",
             exit_code=UNREACHABLE,
             code="not_logged_in",
             hint="gcloud auth application-default login",

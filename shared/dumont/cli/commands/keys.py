@@ -110,11 +110,10 @@ def bootstrap(as_json: bool) -> None:
     is to have it.
     """
     from dumont.adapters.clock import SystemIds
-    from dumont.domain.keys import hash_of
+    from dumont.domain.keys import drawn, hash_of
     from dumont.domain.keys import text_of as key_text
 
-    ids = SystemIds()
-    key_id, secret = ids.random_bytes(8).hex(), ids.random_bytes(32).hex()
+    key_id, secret = drawn(SystemIds().random_bytes)
     setting = f"{key_id}:{hash_of(secret)}"
     cli = Cli(as_json=as_json, url="")
     cli.result({"secret": key_text(key_id, secret), "setting": setting})

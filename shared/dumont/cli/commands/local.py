@@ -16,6 +16,9 @@ def local() -> None:
     """Run everything on this machine, against a simulated market."""
 
 
+PORT = click.IntRange(1, 65_535)
+
+
 @local.command("up")
 @click.option("--port", type=PORT, default=8080, show_default=True, help="The API.")
 @click.option("--market-port", type=PORT, default=8090, show_default=True, help="The simulated market.")
@@ -47,6 +50,8 @@ def local_up(
 
     All functions are at http://localhost:PORT/<function>.
     """
+    if port == market_port:
+        raise click.UsageError("--port and --market-port are the same")
     from dumont.local.cloud import serve
 
     return serve(

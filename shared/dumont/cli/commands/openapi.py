@@ -8,6 +8,7 @@ from dumont.cli.errors import CliError
 
 
 @click.command()
+@click.option("--json", is_flag=True, expose_value=False, help="As it is anyway: JSON on stdout; and errors too.")
 def openapi() -> None:
     """Print the OpenAPI 3.1 document of the API, as JSON."""
     # Here: it imports every function, which no other command needs.

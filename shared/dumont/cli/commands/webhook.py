@@ -13,6 +13,9 @@ from dumont.cli.output import UNKNOWN, Cli, common_options, duration, moment, te
 COLUMNS = ("ID", "STATE", "EVENTS", "FAILING SINCE", "URL")
 DELIVERIES = ("WHEN", "EVENT", "STATE", ">TRIES", "LAST ANSWER", "NEXT TRY", "ID")
 ATTEMPTS = ("WHEN", ">TOOK", "ANSWER")
+FIRST_TRY_SECONDS = 25.0
+"""A receiver has 15 s to answer; the rest is the way there."""
+POLL_SECONDS = 0.25
 _SPAN = re.compile(r"^([0-9]+(?:\.[0-9]+)?)([mhd])$")
 _UNIT_SECONDS = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
@@ -147,13 +150,15 @@ def test(cli: Cli, identifier: str, wait: bool) -> int:
     with cli.client() as client:
         found = client.post("subscriptions", identifier, "test", body={})
         delivery: Json = found.get("delivery") or {}
-        until = time.monotonic() + 25.0
-        while wait and delivery.get("state") == "pending" and not delivery.get("attempts") and time.monotonic() < until:
-            time.sleep(0.25)
+        until = time.monotonic() + FIRST_TRY_SECONDS
+        while wait and _untried(delivery) and time.monotonic() < until:
+            time.sleep(POLL_SECONDS)
             found = client.get("subscriptions", identifier, "deliveries", str(delivery.get("id")))
             delivery = found.get("delivery") or {}
     cli.result(found)
     _one(cli, delivery)
+    if _untried(delivery):
+        cli.note(f"no try has ended yet; look again: dumont webhook deliveries {identifier} {delivery.get('id')}")
     return 1 if wait and delivery.get("state") != "delivered" else 0
 
 
@@ -201,6 +206,10 @@ def replay(cli: Cli, identifier: str, delivery: str | None, since: str | None) -
     cli.result(found)
     count = 1 if delivery is not None else int(found.get("replayed") or 0)
     cli.say(f"{count} {'is' if count == 1 else 'are'} on {'its' if count == 1 else 'their'} way again")
+
+
+def _untried(delivery: Json) -> bool:
+    return delivery.get("state") == "pending" and not delivery.get("attempts")
 
 
 def _since(span: str | None) -> float:

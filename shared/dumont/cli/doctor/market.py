@@ -14,6 +14,7 @@ CREDIT_LOW_USD = 5.0
 """A day of a cheap machine; the control plane itself warns by what runs (`domain.budgets`)."""
 NEW_KEY = "make a key at https://cloud.vast.ai/manage-keys/ and set VAST_API_KEY"
 NO_WORD = ("unreachable", "no_answer", "not_dumont", "no_key", "wrong_key", "unauthenticated")
+NOT_KNOWN = "not known from here: VAST_API_KEY is not set, and the API tells us nothing"
 PAY_IN = "pay in at https://cloud.vast.ai/billing/"
 
 
@@ -65,12 +66,17 @@ def _credit(credit: float | None) -> Finding:
 
 def _through_api(url: str) -> Iterator[Finding]:
     """The control plane has a key of its own: that it gets offers says that the market takes it."""
-    with Client(url, timeout_seconds=20.0) as client:
+    try:
+        client = Client(url, timeout_seconds=20.0)
+    except CliError:  # said of the API's key already
+        yield skipped(AREA, "key", NOT_KNOWN)
+        return
+    with client:
         try:
             found = client.get("search", limit=1)
         except CliError as error:
             if error.problem.get("code") in NO_WORD:  # said of the API already
-                yield skipped(AREA, "key", "not known from here: VAST_API_KEY is not set, and the API tells us nothing")
+                yield skipped(AREA, "key", NOT_KNOWN)
             else:
                 yield unknown(AREA, "key", f"the control plane: {error.detail}", error.hint or "dumont doctor")
             return

@@ -42,7 +42,7 @@ def look(environment: Mapping[str, str], *, urls: tuple[str, str] = (CLOUDFLARE,
         token = google_token(environment)
     except NotLoggedIn as error:
         yield unknown(
-            AREA, "zone", f"nobody is logged in at Google here: {error}", "gcloud auth application-default login"
+            AREA, "zone", f"no login at Google can be used here: {error}", "gcloud auth application-default login"
         )
         return
     path = f"/dns/v1/projects/{quote(project, safe='')}/managedZones/{quote(zone, safe='')}/rrsets"

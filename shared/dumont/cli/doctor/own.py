@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -13,7 +14,7 @@ from dumont.cli.client import Client, is_local
 from dumont.cli.credentials import config_folder, credentials_file, read_key
 from dumont.cli.errors import CliError, Json
 from dumont.cli.keys import key_file
-from dumont.domain.findings import Finding, missing, ok, skew, skipped, unknown, warning
+from dumont.domain.findings import Finding, State, missing, ok, skew, skipped, unknown, warning
 
 AREA = "cli"
 PYTHON = (3, 11)
@@ -27,13 +28,28 @@ def here() -> Iterator[Finding]:
     else:
         yield missing(AREA, "python", f"{version} is older than 3.11", "make distclean setup PYTHON=python3.11")
     yield _private(config_folder(), "config folder", 0o700, "dumont makes it when it first keeps something")
-    yield _private(credentials_file(), "credentials file", 0o600, "no key is kept: `dumont local up` writes its own")
+    yield _credentials(credentials_file())
     ssh = shutil.which("ssh")
     if ssh:
         yield ok(AREA, "ssh", ssh)
     else:
         yield missing(AREA, "ssh", "there is no ssh: `dumont ssh` needs it", "sudo apt-get install openssh-client")
     yield _private(key_file(), "ssh key", 0o600, "none yet: `dumont up` makes it, and has it let in")
+
+
+def _credentials(path: Path) -> Finding:
+    """The file of keys. What cannot be read holds no key for the other commands: here it is said."""
+    found = _private(path, "credentials file", 0o600, "no key is kept: `dumont local up` writes its own")
+    if found.state is not State.OK:
+        return found
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        kept = None
+    if isinstance(kept, dict):
+        return found
+    mend = f"mv '{path}' '{path}.old'  # then `dumont local up` writes its own, or set DUMONT_API_KEY"
+    return missing(AREA, found.name, f"{path} is no JSON object: no key in it is found", mend)
 
 
 def _private(path: Path, name: str, mode: int, absent: str) -> Finding:
@@ -57,7 +73,11 @@ def api(url: str) -> Iterator[Finding]:
     """The API: there, ours, what our key may do there, and its clock."""
     source = "DUMONT_API_KEY" if os.environ.get("DUMONT_API_KEY") else "the credentials file"
     has_key = bool(os.environ.get("DUMONT_API_KEY") or read_key(url))
-    client = Client(url, timeout_seconds=10.0)
+    try:
+        client = Client(url, timeout_seconds=10.0)
+    except CliError as error:  # a key that cannot even be sent
+        yield missing("api", "key", f"that of {source}: {error.detail}", error.hint)
+        return
     with client:
         try:
             client.get("machines")
@@ -77,12 +97,18 @@ def _no_answer(url: str, error: CliError, *, has_key: bool, source: str) -> Iter
     if code in ("no_key", "wrong_key", "unauthenticated"):
         yield ok("api", "url", f"{url} answers")
         says = f"that of {source} is refused" if has_key else f"none is kept for {url}"
-        mend = "dumont local up" if is_local(url) else "export DUMONT_API_KEY=dmt_…  # an admin makes one"
-        yield missing("api", "key", says, mend)
+        yield missing("api", "key", says, _mend_of_key(url))
     elif code in ("unreachable", "not_dumont"):
         yield missing("api", "url", error.detail, error.hint)
     else:
         yield unknown("api", "url", error.detail, error.hint or "dumont doctor")
+
+
+def _mend_of_key(url: str) -> str:
+    if not is_local(url):
+        return "export DUMONT_API_KEY=dmt_…  # an admin makes one"
+    # The variable wins over the file in which a local cloud writes its own.
+    return "unset DUMONT_API_KEY" if os.environ.get("DUMONT_API_KEY") else "dumont local up"
 
 
 def _role(client: Client, source: str) -> Finding:

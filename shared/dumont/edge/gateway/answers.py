@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from flask import Request, Response
 
+from dumont.domain.errors import MethodNotAllowed
 from dumont.edge import limits, wiring
 from dumont.edge.gateway.forward import GatewayFault
 from dumont.edge.limits import TooManyRequests
@@ -59,6 +60,8 @@ def told(error: Exception, request_id: str) -> Told:
             headers["Retry-After"] = "5"
     if isinstance(error, TooManyRequests):
         headers |= limits.fields(error.verdict)
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = ", ".join(error.allowed)
     if document["status"] == 401:
         # A browser asks its user for it: any name, and the token as password.
         headers["WWW-Authenticate"] = 'Basic realm="dumont gateway", charset="UTF-8"'

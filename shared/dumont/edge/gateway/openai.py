@@ -109,7 +109,7 @@ def _bearer(request: Request) -> str | None:
 
 def _check_method(request: Request, method: str) -> None:
     if request.method != method:
-        raise MethodNotAllowed(f"{request.method} is not answered here", hint=f"use {method}")
+        raise MethodNotAllowed(request.method, [method])
 
 
 def _model_in(data: bytes) -> str:

@@ -95,7 +95,7 @@ def _token_noted(ports: Ports, request: Request, caller: Caller, name: str) -> R
     if caller.machine is not None:
         raise access.refused()
     if request.method != "POST":
-        raise MethodNotAllowed(f"{request.method} is not answered here", hint="use POST")
+        raise MethodNotAllowed(request.method, ["POST"])
     guard.count_change(ports, caller)
     what = f"POST /{FUNCTION}/{name}/token"
     try:
