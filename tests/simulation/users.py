@@ -221,12 +221,13 @@ def _with_spare(world: World, spec: MachineSpec) -> MachineSpec:
 
 
 def write_files(world: World, name: str) -> None:
-    """The user puts a file into a running machine's workspace; not while they have it taken down or replaced."""
+    """The user puts a file into a running machine's workspace; not while they have it taken down, replaced or moved:
+    what is written after the look, or the copy, began stays behind, as the command says."""
     machine = world.store.quiet.get(Machine, name)
     if machine is None or machine.state is not MachineState.RUNNING or machine.instance_id is None:
         return
     held_by = world.store.quiet.get(Operation, machine.operation_id or "")
-    if held_by is not None and held_by.kind in (OperationKind.DESTROY, OperationKind.RESTORE):
+    if held_by is not None and held_by.kind in (OperationKind.DESTROY, OperationKind.RESTORE, OperationKind.FAILOVER):
         return
     record = world.store.quiet.get(Instance, machine.instance_id)
     if record is not None and record.provider_instance_id is not None:

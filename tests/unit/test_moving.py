@@ -8,9 +8,29 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from dumont.domain import failover, moving, provisioning, snapshots
-from dumont.domain.actions import Abandon, Dismiss, Fence, Finish, GiveUp, InspectWorkspace, StartEngine, TakeBack, Try
+from dumont.domain.actions import (
+    Abandon,
+    Dismiss,
+    Fence,
+    Finish,
+    GiveUp,
+    InspectWorkspace,
+    StartEngine,
+    TakeBack,
+    Try,
+    Wait,
+)
 from dumont.domain.destruction import CHECKED
-from dumont.domain.records import InstanceState, Machine, MachineSpec, MachineState, Operation, OperationKind, Problem
+from dumont.domain.records import (
+    InstanceState,
+    Machine,
+    MachineSpec,
+    MachineState,
+    Operation,
+    OperationKind,
+    Problem,
+    Step,
+)
 from tests.unit.test_meter import START, rental
 
 NOW = START + 100.0
@@ -71,6 +91,22 @@ def test_one_that_was_empty_is_built_anew_and_does_not_wait_for_its_old_host() -
     machine = replace(MACHINE, epoch=2, state=MachineState.FAILING_OVER, instance_id=None)
     assert failover.decide(replace(over, found_empty=True), machine, [lost], NOW) == Try("cold")
     assert failover.decide(over, machine, [lost], NOW) == Try("hold"), "what nobody looked at may hold files"
+
+
+def test_that_it_was_empty_is_believed_for_a_moment_only() -> None:
+    """Between the look and the fence whoever looked may have died, and somebody may have put files there."""
+
+    def looked(at: float) -> Operation:
+        step = Step(name=moving.LOOK, started_at=at - 1, ended_at=at)
+        return replace(MOVE, phase=CHECKED, found_empty=True, steps=(step,))
+
+    assert isinstance(decide(looked(NOW - 1)), Fence)
+    late = looked(NOW - 60)
+    assert isinstance(decide(late), InspectWorkspace)
+    assert decide(replace(late, not_before=NOW + 1)) == Wait(NOW + 1)
+    assert isinstance(decide(replace(late, discard=True)), Fence)
+    unreadable = Problem(code="workspace_unreadable", detail="")
+    assert isinstance(decide(replace(late, problem=unreadable)), Finish)
 
 
 def test_where_there_is_nowhere_to_move_to_it_goes_on_where_it_was() -> None:

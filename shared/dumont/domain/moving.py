@@ -14,6 +14,10 @@ from dumont.domain.records import Machine, MachineState, Operation, Problem
 CONFIRM = "start"
 """The first phase of every failover: nothing is changed yet."""
 _SAVING = frozenset({*snapshots.RUNS, *snapshots.START_OF, snapshots.VERIFYING, CHECKED})
+LOOK = "check workspace"
+"""The step of a look at the workspace."""
+EMPTY_FOR_SECONDS = 5.0
+"""For how long after a look that found no file there is taken to be none; a fence comes at once after it."""
 SAVE_TRIES = 5
 """A host, or a store, that does not answer so many times is not waited for: a death must not wait behind the move."""
 
@@ -40,10 +44,17 @@ def may_lose(op: Operation) -> bool:
     return op.discard or not op.snapshot_first
 
 
+def _looked_at(op: Operation) -> float:
+    return max((step.ended_at for step in op.steps if step.name == LOOK), default=0.0)
+
+
 def decide(op: Operation, machine: Machine | None, now: float) -> Action:
     """The next action of a move by hand, up to its fence."""
     if machine is None or not is_suspect(op, machine):
         return Abandon()
+    if op.found_empty and not may_lose(op) and op.problem is None and now > _looked_at(op) + EMPTY_FOR_SECONDS:
+        # Whoever looked died before the fence: somebody may have put files there since.
+        return Wait(op.not_before) if now < op.not_before else InspectWorkspace(machine.instance_id or "")
     if may_lose(op) or op.phase == CHECKED:
         return Finish() if op.problem is not None and not op.discard else Fence(f"{op.requested_by} wants it")
     if machine.operation_id != op.id:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec.structs import replace
 
-from dumont.domain import destruction, unsaved
+from dumont.domain import destruction, moving, unsaved
 from dumont.domain import snapshots as domain
 from dumont.domain.errors import ShellError
 from dumont.domain.records import Instance, Machine, Operation, OperationKind, Problem, Step
@@ -40,9 +40,7 @@ def inspect(invocation: Invocation, op: Operation, instance_id: str) -> None:
         comparable = bool(files) and machine is not None and bool(stand_ins(ports, machine))
         problem = unsaved.not_empty(op, files) if files and not comparable else None
     detail = problem.detail if problem is not None else "it is empty" if not files else "it holds files"
-    step = Step(
-        name="check workspace", started_at=began, ended_at=invocation.now(), ok=problem is None, detail=detail[:300]
-    )
+    step = Step(name=moving.LOOK, started_at=began, ended_at=invocation.now(), ok=problem is None, detail=detail[:300])
     snapshot_id = ports.ids.new("snap")
 
     def change(tx: Transaction, o: Operation, machine: Machine | None) -> Operation:
@@ -58,7 +56,7 @@ def inspect(invocation: Invocation, op: Operation, instance_id: str) -> None:
             return replace(o, phase=_saved(o), found_empty=empty, tries=0, not_before=0.0, steps=(*o.steps, step))
         if o.snapshot_first and machine is not None:
             held = replace(step, ok=True, detail="it holds files, and a snapshot is taken first")
-            return replace(_begin_copy(tx, o, machine, snapshot_id, now), steps=(*o.steps, held))
+            return replace(_begin_copy(tx, o, machine, snapshot_id, now), found_empty=False, steps=(*o.steps, held))
         if comparable:
             return replace(o, phase=domain.CHECK, tries=0, not_before=0.0, steps=(*o.steps, step))
         return replace(o, problem=problem, steps=(*o.steps, step))
