@@ -1,22 +1,26 @@
 """Each fault of the market, for real: what befalls one host is survived; what befalls all ends with a clear message.
 
-Every test ends with an empty market.
+Every test ends with an empty market. What takes most of a minute of waiting is played meanwhile, on clouds of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.end_to_end.cloud import Cloud, local_cloud, wait_for
+from tests.end_to_end.failover_support import Alone, Stage
 
 QUICK = {"boot_timeout_seconds": 6.0, "ssh_timeout_seconds": 3.0}
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+def cloud(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    del stage  # but it has begun
     with local_cloud(tmp_path_factory.mktemp("faults")) as running:
         yield running
 
@@ -45,7 +49,6 @@ ONE_HOST: list[tuple[str, dict[str, Any]]] = [
     ("offer_gone", {"status": 410}),
     ("rate_limited", {"endpoint": "create"}),
     ("rate_limited", {"endpoint": "list", "retry_after_seconds": 1.0}),
-    ("server_error", {"endpoint": "create", "status": 500}),  # slow: whether it was rented is known after a minute
     ("server_error", {"endpoint": "search", "status": 502}),
     ("server_error", {"endpoint": "destroy", "status": 500}),
     ("lost_answer", {"endpoint": "create"}),
@@ -62,8 +65,12 @@ ONE_HOST: list[tuple[str, dict[str, Any]]] = [
     ("kind", "details"), ONE_HOST, ids=[f"{k}-{'-'.join(map(str, d.values()))}" for k, d in ONE_HOST]
 )
 def test_what_befalls_two_is_survived(cloud: Cloud, kind: str, details: dict[str, Any]) -> None:
+    survives(cloud, f"survivor-{ONE_HOST.index((kind, details))}", kind, details)
+
+
+def survives(cloud: Cloud, name: str, kind: str, details: dict[str, Any]) -> None:
+    """A machine that is asked for is got, and nothing beside it, though this befalls two."""
     cloud.fault(kind, count=2, **details)
-    name = f"survivor-{ONE_HOST.index((kind, details))}"
     up = cloud.ended(cloud.up(name, race_width=2, **QUICK), seconds=120)
     assert up["state"] == "succeeded", up.get("problem")
     assert cloud.machine(name)["state"] == "running"
@@ -124,7 +131,21 @@ def test_a_bid_that_is_too_low_leaves_no_stopped_instance_billing(cloud: Cloud) 
     assert cloud.ended(cloud.down("lowballer"))["state"] == "succeeded"
 
 
-def test_a_market_that_is_down_is_said_and_nothing_is_rented(cloud: Cloud) -> None:
+# --- Those that take long ----------------------------------------------------------------------------------------
+
+
+def creations_of_which_nobody_knows_are_survived(folder: Path) -> None:
+    """Whether anything was rented is known after a minute."""
+    with local_cloud(folder) as cloud:
+        survives(cloud, "survivor", "server_error", {"endpoint": "create", "status": 500})
+
+
+def a_market_that_is_down_is_said_and_nothing_is_rented(folder: Path) -> None:
+    with local_cloud(folder) as cloud:
+        is_down(cloud)
+
+
+def is_down(cloud: Cloud) -> None:
     cloud.fault("server_error", count=None, status=503)
     answer = cloud.http.get("/search", params={"gpu": "RTX 4090"})
     assert answer.status_code == 503
@@ -134,12 +155,16 @@ def test_a_market_that_is_down_is_said_and_nothing_is_rented(cloud: Cloud) -> No
     assert up["state"] == "failed"
     assert up["problem"]["code"] == "market_down"
     assert "rented" in up["problem"]["safe"]
+    assert cloud.market.get("/bill").json()["instances"] == []
 
 
-def test_the_reaper_destroys_what_nobody_answers_for_and_touches_nothing_else(cloud: Cloud) -> None:
+def the_reaper_destroys_what_nobody_answers_for_and_touches_nothing_else(folder: Path) -> None:
     """Invariant 2: an instance with our label that our books do not know, and one that bears another's label."""
-    import httpx
+    with local_cloud(folder) as cloud:
+        reaps(cloud)
 
+
+def reaps(cloud: Cloud) -> None:
     deployment = (cloud.folder / "data/deployment").read_text().strip()
     key = (cloud.folder / "data/market-key").read_text().strip()
     market = httpx.Client(
@@ -156,3 +181,15 @@ def test_the_reaper_destroys_what_nobody_answers_for_and_touches_nothing_else(cl
     finally:
         for line in cloud.live():
             market.request("DELETE", f"/instances/{line['instance_id']}/", json={})
+
+
+STORIES: list[Alone] = [
+    creations_of_which_nobody_knows_are_survived,
+    the_reaper_destroys_what_nobody_answers_for_and_touches_nothing_else,
+    a_market_that_is_down_is_said_and_nothing_is_rented,
+]
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
+def test_what_takes_long(stage: Stage, story: Alone) -> None:
+    stage.outcome(story)

@@ -135,6 +135,25 @@ def test_waits_grow_and_differ_by_delivery(tries: int, unique: str) -> None:
     assert domain.RETRY_SECONDS[tries - 1] <= wait <= domain.RETRY_SECONDS[tries - 1] * (1 + domain.JITTER)
 
 
+def test_a_message_that_comes_again_before_the_next_try_is_due_makes_none(office: Office) -> None:
+    office.subscribe()
+    (delivery,) = office.happens()
+    office.courier.answers = [500]
+    assert office.work() == [PENDING]
+    sent = len(office.courier.sent)
+    assert deliveries.deliver(office.ports, office.courier, delivery.id) is None
+    assert len(office.courier.sent) == sent
+
+
+def test_deliveries_that_failed_together_do_not_come_back_together(office: Office) -> None:
+    office.subscribe()
+    failed = [office.happens(identifier=str(number))[0] for number in range(20)]
+    waits = [domain.wait_seconds(replace(delivery, tries=2)) for delivery in failed]
+    assert len(set(waits)) == 20
+    spread = domain.RETRY_SECONDS[1] * domain.JITTER
+    assert max(w for w in waits if w) - min(w for w in waits if w) > spread / 2
+
+
 def test_a_receiver_that_asks_for_time_gets_it_but_no_more_than_an_hour(office: Office) -> None:
     office.subscribe()
     office.courier.answers = [Posted(status=429, retry_after_seconds=600.0)]
@@ -158,16 +177,17 @@ def test_a_lost_hint_is_made_good_by_the_sweep_and_sweeps_do_not_rest_before(off
     assert office.sweep() == []
 
 
+class Dies(BaseException):
+    """The end of a worker, as no handler of exceptions sees it."""
+
+
+def dies() -> None:
+    raise Dies
+
+
 def test_a_worker_that_dies_in_mid_try_is_followed_by_another(office: Office) -> None:
     office.subscribe()
     (delivery,) = office.happens()
-
-    class Dies(BaseException):
-        pass
-
-    def dies() -> None:
-        raise Dies
-
     office.courier.before = dies
     with pytest.raises(Dies):
         office.work()
@@ -177,16 +197,27 @@ def test_a_worker_that_dies_in_mid_try_is_followed_by_another(office: Office) ->
     assert office.sweep() == [DELIVERED]
 
 
-def test_a_delivery_that_kills_each_worker_ends(office: Office) -> None:
+@pytest.mark.parametrize(("answer", "state", "owner"), [(500, PENDING, "another"), (204, DELIVERED, None)])
+def test_whoever_is_late_and_finds_another_at_it_says_only_that_it_arrived(
+    office: Office, answer: int, state: domain.DeliveryState, owner: str | None
+) -> None:
     office.subscribe()
     (delivery,) = office.happens()
 
-    class Dies(BaseException):
-        pass
+    def taken() -> None:
+        office.clock.moment += domain.LEASE_SECONDS + 1
+        office.put(domain.claimed(office.delivery(delivery.id), "another", office.clock.moment))
 
-    def dies() -> None:
-        raise Dies
+    office.courier.before, office.courier.answers = taken, [answer]
+    office.work()
+    after = office.delivery(delivery.id)
+    assert (after.state, after.lease_owner, after.tries) == (state, owner, 2)
+    assert [attempt.status for attempt in after.attempts] == [answer]
 
+
+def test_a_delivery_that_kills_each_worker_ends(office: Office) -> None:
+    office.subscribe()
+    (delivery,) = office.happens()
     office.courier.before = dies
     for _ in range(20):
         with pytest.raises(Dies) if office.delivery(delivery.id).tries < 8 else contextlib.nullcontext():
@@ -306,6 +337,21 @@ def test_people_are_told_that_a_webhook_is_disabled(office: Office) -> None:
     assert made.id in message.text
     assert "gone" in message.text
     assert "hook.example.com" not in str(message)
+
+
+def test_what_its_user_has_disabled_while_it_was_told_says_so_whatever_it_answers(office: Office) -> None:
+    made = office.subscribe()
+    (delivery,) = office.happens()
+    office.courier.answers = [410]
+
+    def disable() -> None:
+        subscriptions.change(office.ports, office.courier, made.id, enabled=False)
+
+    office.courier.before = disable
+    assert office.work() == [DEAD]
+    assert office.delivery(delivery.id).why_dead == "gone"
+    after = office.subscription(made.id)
+    assert (after.enabled, after.why_disabled) == (False, "")
 
 
 def test_one_success_in_between_starts_the_days_anew(office: Office) -> None:

@@ -36,7 +36,9 @@ def test_a_delivery_is_replayed_under_its_own_id(office: Office) -> None:
     made = office.subscribe()
     (delivery,) = office.happens()
     office.work()
-    deliveries.replay(office.ports, made.id, delivery.id)
+    office.clock.moment += 86_400.0
+    again = deliveries.replay(office.ports, made.id, delivery.id)
+    assert again.expires_at == office.clock.moment + domain.KEPT_SECONDS, "it stays a month from now on"
     assert office.work() == [DELIVERED]
     assert [sent.headers["webhook-id"] for sent in office.courier.sent] == [delivery.id] * 2
     with pytest.raises(Unknown):
@@ -67,6 +69,18 @@ def test_what_is_dead_since_a_time_is_replayed_and_no_more(office: Office) -> No
     assert len(deliveries.replay_dead(office.ports, made.id, since=0.0)) == 1
 
 
+def test_of_what_is_replayed_again_and_again_the_last_tries_are_kept(office: Office) -> None:
+    made = office.subscribe()
+    (delivery,) = office.happens()
+    for _ in range(domain.ATTEMPTS_KEPT + 2):
+        assert office.work() == [DELIVERED]
+        office.clock.moment += 1.0
+        deliveries.replay(office.ports, made.id, delivery.id)
+    kept = office.delivery(delivery.id).attempts
+    assert len(kept) == domain.ATTEMPTS_KEPT
+    assert kept[-1].at == office.clock.moment - 1.0
+
+
 # --- Secrets ------------------------------------------------------------------------------------------------------
 
 
@@ -93,6 +107,16 @@ def test_for_a_day_two_secrets_sign_and_then_one(office: Office) -> None:
     office.happens(identifier="2")
     office.work()
     assert [signed_by(office.courier.sent[-1], secret_of(made.id, n)) for n in (1, 2)] == [False, True]
+
+
+def test_of_many_new_secrets_within_a_day_the_last_three_sign(office: Office) -> None:
+    made = office.subscribe()
+    for _ in range(3):
+        subscriptions.rotate(office.ports, made.id)
+    office.happens()
+    office.work()
+    signing = [n for n in (1, 2, 3, 4) if signed_by(office.courier.sent[-1], secret_of(made.id, n))]
+    assert signing == [2, 3, 4]
 
 
 def test_there_are_only_so_many_and_a_deleted_one_makes_room(office: Office) -> None:
