@@ -16,11 +16,14 @@ INSIDE_4 = [
     "10.1.2.3", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.255.255.254", "169.254.169.254",
     "172.16.0.1", "172.31.255.255", "192.0.0.192", "192.0.2.1", "192.168.1.1", "198.18.0.1", "198.51.100.1",
     "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255", "168.63.129.16",
+    "192.31.196.1", "192.52.193.1", "192.88.99.1", "192.175.48.1",
 ]  # fmt: skip
 INSIDE_6 = [
     "::", "::1", "fe80::1", "fe80::1%eth0", "fec0::1", "fc00::1", "fd00:ec2::254", "fd20:ce::254", "ff02::1",
     "2001:db8::1", "2001::1", "2001:10::1", "3fff::1", "100::1", "5f00::1", "64:ff9b:1::1",
+    "2620:4f:8000::1", "2606:4700:4700::1111%eth0",
 ]  # fmt: skip
+INSIDE_NAMES = ("local", "localhost", "internal", "lan", "intranet", "home.arpa", "onion", "invalid", "test")
 OUTSIDE = ["1.1.1.1", "8.8.8.8", "93.184.215.14", "172.32.0.1", "100.128.0.1", "2606:4700:4700::1111", "2a00:1450::1"]
 
 PRIVATE_4 = ("10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
@@ -51,7 +54,8 @@ def test_a_private_address_stays_private_however_it_is_wrapped(inner: ipaddress.
         ipaddress.IPv6Address((0xFFFF << 32) | number),  # mapped
         ipaddress.IPv6Address((0x2002 << 112) | (number << 80) | 1),  # 6to4
         ipaddress.IPv6Address((0x64FF9B << 96) | number),  # NAT64
-        ipaddress.IPv6Address((0x26064700 << 96) | (0x5EFE << 32) | number),  # ISATAP
+        ipaddress.IPv6Address((0x26064700 << 96) | (0x5EFE << 32) | number),  # ISATAP, of a private address
+        ipaddress.IPv6Address((0x26064700 << 96) | (0x02005EFE << 32) | number),  # and of a public one
         ipaddress.IPv6Address(number),  # compatible
         ipaddress.IPv6Address((0x20010000 << 96) | (number ^ 0xFFFFFFFF)),  # Teredo
     ]
@@ -103,6 +107,7 @@ def test_one_private_address_among_many_is_enough(public: list[str], private: st
         ("https://hook.example.com/#", "fragment"),
         ("https://hook.example.com:22/", "port"),
         ("https://hook.example.com:80/", "port"),
+        ("https://hook.example.com:1023/", "port"),
         ("https://hook.example.com:0/", "port"),
         ("https://hook.example.com:99999/", "read"),
         ("https://hook.example.com:x/", "read"),
@@ -110,7 +115,7 @@ def test_one_private_address_among_many_is_enough(public: list[str], private: st
         ("https://localhost/", "no host"),
         ("https://metadata/", "no host"),
         ("https://metadata.google.internal/", "not the internet's"),
-        ("https://printer.local/", "not the internet's"),
+        *((f"https://printer.{name}/", "not the internet's") for name in INSIDE_NAMES),
         ("https://127.1/", "more than one way"),
         ("https://2130706433/", "more than one way"),
         ("https://0x7f000001/", "more than one way"),
@@ -158,6 +163,7 @@ def test_loopback_is_for_a_local_cloud_alone() -> None:
         assert fault(target, ["127.0.0.1"])
         assert fault(target, ["10.0.0.1"], loopback=True)
     assert fault(parse("http://localhost/", loopback=True), ["1.1.1.1"], loopback=True), "http to the internet"
-    for url in ("http://10.0.0.1/", "http://hook.example.com/", "https://10.0.0.1/", "http://169.254.169.254/"):
+    for url in ("http://10.0.0.1/", "http://hook.example.com/", "https://10.0.0.1/", "http://169.254.169.254/",
+                "https://localhost:0/"):  # fmt: skip
         with pytest.raises(InvalidInput):
             parse(url, loopback=True)

@@ -111,15 +111,19 @@ def test_after_a_rotation_both_secrets_open_until_the_grace_is_over(world: World
 
 def test_a_rotation_at_once_ends_the_secret_before(world: World) -> None:
     key, old = world.made()
-    _, new = do.rotate(world.ports, key.id, grace_seconds=0.0, by=world.admin)
+    rotated, new = do.rotate(world.ports, key.id, grace_seconds=0.0, by=world.admin)
     assert (world.opens(old), world.opens(new)) == (False, True)
+    assert rotated.previous_sha256 == "", "nothing is kept of what opens nothing"
 
 
 def test_of_two_rotations_the_first_secret_has_ended_with_the_second(world: World) -> None:
     key, first = world.made()
+    made = tokens.make(world.ports, world.key_of(first), role=Role.OPERATOR, seconds=900.0).token
     _, second = do.rotate(world.ports, key.id, grace_seconds=GRACE_SECONDS, by=world.admin)
+    assert world.opens(made)
     _, third = do.rotate(world.ports, key.id, grace_seconds=GRACE_SECONDS, by=world.admin)
     assert [world.opens(text) for text in (first, second, third)] == [False, True, True]
+    assert not world.opens(made), "nor is what it made good any more"
 
 
 def test_what_is_revoked_is_refused_by_the_very_next_request(world: World) -> None:

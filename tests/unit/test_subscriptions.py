@@ -44,8 +44,10 @@ def test_a_delivery_is_replayed_under_its_own_id(office: Office) -> None:
     with pytest.raises(Unknown):
         deliveries.replay(office.ports, made.id, "msg_none")
     other = office.subscribe()
-    with pytest.raises(Unknown):
-        deliveries.replay(office.ports, other.id, delivery.id)
+    for look in (deliveries.find, deliveries.replay):
+        with pytest.raises(Unknown):
+            look(office.ports, other.id, delivery.id)
+    assert deliveries.find(office.ports, made.id, delivery.id).id == delivery.id
 
 
 def test_what_is_dead_since_a_time_is_replayed_and_no_more(office: Office) -> None:
