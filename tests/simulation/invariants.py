@@ -11,7 +11,7 @@ from dumont.domain.failover import CONFIRM
 from dumont.domain.ledger import LedgerEntry
 from dumont.domain.names import label_prefix
 from dumont.domain.reaping import held_by
-from dumont.domain.records import Instance, InstanceState, Machine, MachineState, Operation, OperationKind
+from dumont.domain.records import Instance, InstanceState, Machine, MachineState, Operation, OperationKind, Record
 from dumont.domain.snapshots import Snapshot, SnapshotState
 from dumont.local.market.instance import Instance as MarketInstance
 from dumont.operations.reconcile import reconcile
@@ -22,6 +22,8 @@ from tests.simulation.world import DEPLOYMENT, World
 
 ORPHAN_SECONDS_MAX = 600.0
 SWEEP_SECONDS = 60.0
+LOOK_SECONDS = 5.0
+"""How often what time alone breaks is looked at: what is nobody's, and what is spent."""
 SINCE_RECONCILED_SECONDS = 70.0
 UNSEEN_USD = 0.003
 """A create's or a destroy's effect comes a moment before its answer: some seconds of the dearest GPU."""
@@ -38,11 +40,15 @@ class Invariants:
         self._witness = Witness(world)
         self._unowned_since: dict[int, float] = {}
         self._seen_alive: dict[int, MarketInstance] = {}
+        self._ours: list[MarketInstance] = []
+        """Our instances on the market when it was last asked for something."""
         self._over_budget_since: dict[str, float] = {}
         self._next_check = 0.0
         self._prefix = label_prefix(DEPLOYMENT)
-        self._seen: object = None
-        """What the last look was at: all that `_owned`, `_gone_is_gone` and the witness go by."""
+        self._seen: dict[type[Record], int] = {}
+        """How often each kind of record had changed at the last look."""
+        self._shown: list[tuple[int, str | None]] = []
+        """What was alive then, and its labels."""
         self._books: dict[str, Instance] = {}
         self._began_at = world.hub.now - 86_400.0
         """Before anything bills."""
@@ -60,27 +66,39 @@ class Invariants:
         if not world.changed and world.hub.now < self._next_check:
             return
         world.changed = False
-        live = [i for i in world.market.live(world.hub.now) if i.label is not None and i.label.startswith(self._prefix)]
+        now = world.hub.now
+        looks_at_money = now >= self._next_check
+        if world.market_changed or looks_at_money:  # else what lives does not change but by coming to its end
+            world.market_changed = False
+            self._ours = [i for i in world.market.live(now) if (i.label or "").startswith(self._prefix)]
+        live = [i for i in self._ours if i.exists(now)]
         self._lost_workspaces(live)
         if not live and not self._unowned_since:
             self._over_budget_since.clear()  # nothing lives: whatever is rented next has its own time
-            self._next_check = world.hub.now + 5.0
+            self._next_check = now + LOOK_SECONDS
             return
-        store = world.store.quiet
-        changes = [store.changes(Instance), store.changes(Operation), store.changes(Machine)]
-        seen = (changes, [(i.id, i.label) for i in live])
-        # Of what is nobody's, time alone breaks the invariant.
-        if seen != self._seen or self._unowned_since:
-            self._seen = seen
-            books = self._books = {i.id: i for i in store.find(Instance, ALL)}
-            self._witness.look(live, books)
-            self._owned(live, books)
-            self._gone_is_gone(live, books)
-        books = self._books
-        if world.hub.now >= self._next_check:
-            self._next_check = world.hub.now + 5.0
-            self._within_budget(books)
-            self._within_budget_of_all()
+        self._look(live)
+        if looks_at_money:
+            self._next_check = now + LOOK_SECONDS
+            self._owned(live, self._books)
+            self._within_budget(live)
+            self._within_budget_of_all(live)
+
+    def _look(self, live: list[MarketInstance]) -> None:
+        """Look at what has changed since the last time."""
+        store, before = self._world.store.quiet, self._seen
+        self._seen = {kind: store.changes(kind) for kind in (Instance, Operation, Machine)}
+        shown = [(i.id, i.label) for i in live]
+        news = {kind for kind, changes in self._seen.items() if changes != before.get(kind)}
+        if shown == self._shown and not news:
+            return
+        if Instance in news:
+            self._books = {i.id: i for i in store.find(Instance, ALL)}
+        if Instance in news or shown != self._shown:
+            self._witness.rented(live, self._books)
+            self._gone_is_gone(live, self._books)
+        self._shown = shown
+        self._witness.look(news)
 
     def _owned(self, live: list[MarketInstance], books: dict[str, Instance]) -> None:
         """Invariant 2, as the market sees it."""
@@ -160,47 +178,46 @@ class Invariants:
     def _has_snapshot(self, machine: str) -> bool:
         return any(s.machine == machine and s.restorable for s in self._world.store.quiet.find(Snapshot, ALL))
 
-    def _within_budget(self, books: dict[str, Instance]) -> None:
+    def _within_budget(self, live: list[MarketInstance]) -> None:
         """Invariant 8, by the market's own bill: a budget may be passed for one sweep's worth, and for as long as
         something that enforcing needs was away."""
-        world = self._world
-        now = world.hub.now
-        if all(machine.spec.budget_usd is None for machine in world.store.quiet.find(Machine, ALL)):
+        capped = [m for m in self._world.store.quiet.find(Machine, ALL) if m.spec.budget_usd is not None]
+        if not capped:
             return
-        bill = {str(line.instance_id): line.gpu_usd + line.storage_usd for line in world.market.bill(now).instances}
-        alive = {str(i.id) for i in world.market.live(now)}
-        for machine in world.store.quiet.find(Machine, ALL):
-            if machine.spec.budget_usd is None:
-                continue
+        now, bill, alive = self._world.hub.now, self._billed(), {str(i.id) for i in live}
+        for machine in capped:
             mine = [
-                i
-                for i in books.values()
+                i.provider_instance_id
+                for i in self._books.values()
                 if i.machine == machine.id and i.intended_at >= machine.created_at and i.provider_instance_id
             ]
-            spent = sum(bill.get(i.provider_instance_id or "", 0.0) for i in mine)
-            if spent < machine.spec.budget_usd or not any(i.provider_instance_id in alive for i in mine):
+            spent, budget_usd = sum(bill.get(i, 0.0) for i in mine), machine.spec.budget_usd or 0.0
+            if spent < budget_usd or alive.isdisjoint(mine):
                 self._over_budget_since.pop(machine.id, None)
                 continue
             since = self._over_budget_since.setdefault(machine.id, now)
             allowed = SWEEP_SECONDS + self._slack(since, now)
             if now - since > allowed:
-                raise Broken(f"invariant 8: {machine.id} spent ${spent:.4f} of ${machine.spec.budget_usd:.4f}")
+                raise Broken(f"invariant 8: {machine.id} spent ${spent:.4f} of ${budget_usd:.4f}")
 
-    def _within_budget_of_all(self) -> None:
+    def _within_budget_of_all(self, live: list[MarketInstance]) -> None:
         """The same of the budget for all together, where it says that what spends is destroyed."""
         world, now = self._world, self._world.hub.now
         budget = world.store.quiet.get(Budget, ALL_MACHINES)
         if budget is None or budget.usd_total is None or budget.action is not BudgetAction.DESTROY:
             return
-        live = [i for i in world.market.live(now) if (i.label or "").startswith(self._prefix)]
         waking = [m for m in world.store.quiet.find(Machine, ALL) if m.state is MachineState.WAKING]
-        spent = sum(line.gpu_usd + line.storage_usd for line in world.market.bill(now).instances)
+        spent = sum(self._billed().values())
         if spent < budget.usd_total or not live or waking:
             self._over_budget_since.pop(ALL_MACHINES, None)
             return
         since = self._over_budget_since.setdefault(ALL_MACHINES, now)
         if now - since > 2 * SWEEP_SECONDS + self._slack(since, now):
             raise Broken(f"invariant 8: all spent ${spent:.4f} of ${budget.usd_total:.4f}, and {live[0].label} lives")
+
+    def _billed(self) -> dict[str, float]:
+        """What each instance that ever was has cost, as the market has it: it was asked in this look."""
+        return {str(i.id): i.gpu_usd + i.storage_usd for i in self._world.market.ever()}
 
     def _slack(self, since: float, now: float) -> float:
         """What the world itself took: outages, a dead sweeper's lease, an invocation's, and a market in bad weather."""

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from dumont.domain import failover
-from dumont.domain.records import KEPT_DISK, Instance, InstanceState, Machine, MachineState, Operation, OperationKind
+from dumont.domain.records import (
+    KEPT_DISK,
+    Instance,
+    InstanceState,
+    Machine,
+    MachineState,
+    Operation,
+    OperationKind,
+    Record,
+)
 from dumont.domain.tending import SETTLE_SECONDS
 from dumont.local.market.instance import Instance as MarketInstance
 from dumont.ports import Query
@@ -30,18 +40,18 @@ class Witness:
         self._serving: dict[str, tuple[str, int]] = {}
         self._judged: set[str] = set()
 
-    def look(self, live: list[MarketInstance], books: dict[str, Instance]) -> None:
-        """Raise `Broken` if what was done should not have been."""
-        self._rented(live, books)
-        for op in self._world.store.quiet.find(Operation, ALL):
+    def look(self, news: Collection[type[Record]]) -> None:
+        """Look at the kinds of record that have changed. Raise `Broken` if what was done should not have been."""
+        store = self._world.store.quiet
+        for op in store.find(Operation, ALL) if Operation in news else ():
             if op.id not in self._judged:
                 self._operation(op)
-        for machine in self._world.store.quiet.find(Machine, ALL):
+        for machine in store.find(Machine, ALL) if Machine in news else ():
             self._begins_to_serve(machine)
 
     # --- Renting --------------------------------------------------------------------------------------------------
 
-    def _rented(self, live: list[MarketInstance], books: dict[str, Instance]) -> None:
+    def rented(self, live: list[MarketInstance], books: dict[str, Instance]) -> None:
         """Invariant 2, from its beginning: an intent is written before each create call, and the call is made once."""
         for instance in live:
             label = instance.label or ""

@@ -230,6 +230,8 @@ class World:
     deaths: Callable[[], int | None] | None = None
     changed: bool = True
     """Whether anything had an effect since the invariants were last looked at."""
+    market_changed: bool = True
+    """Whether that was one on the market."""
     defects: list[Exception] = field(default_factory=list)
     files: dict[int, dict[str, bytes]] = field(default_factory=dict)
     saved: dict[str, dict[str, str]] = field(default_factory=dict)
