@@ -11,7 +11,16 @@ from dumont.domain.failover import CONFIRM
 from dumont.domain.ledger import LedgerEntry
 from dumont.domain.names import label_prefix
 from dumont.domain.reaping import held_by
-from dumont.domain.records import Instance, InstanceState, Machine, MachineState, Operation, OperationKind, Record
+from dumont.domain.records import (
+    Instance,
+    InstanceState,
+    Machine,
+    MachineState,
+    Operation,
+    OperationKind,
+    OperationState,
+    Record,
+)
 from dumont.domain.snapshots import Snapshot, SnapshotState
 from dumont.local.market.instance import Instance as MarketInstance
 from dumont.operations.reconcile import reconcile
@@ -140,20 +149,22 @@ class Invariants:
         for gone_id in self._seen_alive.keys() - alive.keys():
             gone = self._seen_alive.pop(gone_id)
             had = {k: v.decode() for k, v in world.files.get(gone_id, {}).items() if k.startswith("user/")}
-            name = (gone.label or "").split(".")[2]
-            if not self._may_be_lost(name, had) and not self._died(name, gone.label or ""):
+            label = gone.label or ""
+            name = label.split(".")[2]
+            if not self._may_be_lost(name, had, label) and not self._died(name, label):
                 raise Broken(f"invariant 4: {gone.label} was destroyed with files on it, and nobody said --discard")
         while world.replaced:
             name, had = world.replaced.pop()
-            if not self._may_be_lost(name, had):
+            if not self._may_be_lost(name, had, None):
                 raise Broken(f"invariant 4: a restore of {name} replaced files that nobody had saved")
         self._seen_alive = alive
 
-    def _may_be_lost(self, name: str, had: dict[str, str]) -> bool:
-        """Whether all that a workspace had is in one good snapshot of its machine, or its user let it go."""
+    def _may_be_lost(self, name: str, had: dict[str, str], host: str | None) -> bool:
+        """Whether all that a workspace had is in one good snapshot of its machine, or its user let it go: with its
+        `host`, or, without one, to what a restore put in its place."""
         store = self._world.store.quiet
         machine = store.get(Machine, name)
-        said = [op for op in store.find(Operation, ALL) if op.discard and op.machine == name]
+        said = [op for op in store.find(Operation, ALL) if op.discard and op.machine == name and _is_about(op, host)]
         if not had or any(machine is None or op.created_at >= machine.created_at for op in said):
             return True
         began_with = machine.filled_from if machine is not None else None
@@ -350,6 +361,16 @@ class Invariants:
                 amount = round(entry.usd_per_hour * (entry.to_time - entry.from_time) / 3600 * 1e6)
                 if abs(amount - entry.amount_micro_usd) > 1:
                     raise Broken(f"the ledger's {entry.id} is {entry.amount_micro_usd}, not {amount}")
+
+
+def _is_about(said: Operation, host: str | None) -> bool:
+    """Whether an operation's --discard is about a host's workspace (None: about what a restore replaces): that of a
+    move is about the host that it leaves, and no later one."""
+    if host is None or said.kind is OperationKind.RESTORE:
+        return host is None and said.kind is OperationKind.RESTORE
+    if said.kind is OperationKind.FAILOVER:
+        return said.suspect_instance_id == host
+    return said.state is not OperationState.FAILED
 
 
 def _entered(_: object) -> None:
