@@ -98,9 +98,9 @@ def live(world: World) -> None:
 def _visit(world: World, rng: random.Random, name: str) -> None:
     """Somebody wakes a machine, twice, as one who hears nothing does; uses it, and lets it sleep."""
     rouse = functools.partial(wake.request, world.ports, name, requested_by="visitor")
-    _ask(world, f"wake {name}", rouse, dies_at=world.death())
+    ask(world, f"wake {name}", rouse, dies_at=world.death())
     world.hub.run(world.hub.now + rng.uniform(5.0, 60.0))
-    _ask(world, f"wake {name} again", rouse)
+    ask(world, f"wake {name} again", rouse)
     world.hub.run(world.hub.now + rng.uniform(300.0, 1200.0))
     users.write_files(world, name)
     _all_rest(world)
@@ -119,10 +119,10 @@ def _all_rest(world: World) -> None:
                 work = functools.partial(
                     hibernate.request, world.ports, machine.id, tier="hibernate", requested_by="visitor"
                 )
-                _ask(world, f"hibernate {machine.id}", work)
+                ask(world, f"hibernate {machine.id}", work)
             else:
                 end = functools.partial(destroy.request, world.ports, machine.id, discard=True, requested_by="visitor")
-                _ask(world, f"down {machine.id}", end)
+                ask(world, f"down {machine.id}", end)
         world.hub.run(world.hub.now + KEEPS_SECONDS)
 
 
@@ -151,7 +151,9 @@ def _without_policies(world: World, name: str) -> None:
             world.store.quiet.transact(lambda tx, changed=changed: tx.put(changed))  # type: ignore[misc]
 
 
-def _ask(world: World, what: str, work: Callable[[], object], dies_at: int | None = None) -> None:
+def ask(world: World, what: str, work: Callable[[], object], dies_at: int | None = None) -> None:
+    """A user's request, who may be told no."""
+
     def attempt() -> None:
         with contextlib.suppress(UserError, StoreError):  # told no
             work()

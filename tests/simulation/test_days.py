@@ -37,7 +37,7 @@ def test_days_in_which_nothing_runs_cost_next_to_nothing() -> None:
 )
 def test_a_machine_is_woken_in_the_middle_of_them_and_sleeps_again(weather: Weather) -> None:
     world, schedule = a_world(weather)
-    world.hub.spawn("up", lambda: provision.request(world.ports, "ada", SPEC, requested_by="user"))
+    days.ask(world, "up", lambda: provision.request(world.ports, "ada", SPEC, requested_by="user"))
     lives.rest(world, 10.0, 3600.0)
     days.live(world)
     ada = world.store.quiet.get(Machine, "ada")
@@ -46,7 +46,7 @@ def test_a_machine_is_woken_in_the_middle_of_them_and_sleeps_again(weather: Weat
     assert ada.epoch > 1, "it was woken"
     assert ada.state is MachineState.HIBERNATED
     world.calm()
-    world.hub.spawn("wake", lambda: wake.request(world.ports, "ada", requested_by="user"))
+    days.ask(world, "wake", lambda: wake.request(world.ports, "ada", requested_by="user"))
     lives.rest(world, 10.0, 3600.0)
     ada = world.store.quiet.get(Machine, "ada")
     assert not schedule.paused
