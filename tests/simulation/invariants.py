@@ -19,7 +19,6 @@ from dumont.domain.records import (
     Operation,
     OperationKind,
     OperationState,
-    Record,
 )
 from dumont.domain.snapshots import Snapshot, SnapshotState
 from dumont.local.market.instance import Instance as MarketInstance
@@ -54,7 +53,7 @@ class Invariants:
         self._over_budget_since: dict[str, float] = {}
         self._next_check = 0.0
         self._prefix = label_prefix(DEPLOYMENT)
-        self._seen: dict[type[Record], int] = {}
+        self._seen: dict[type, int] = {}
         """How often each kind of record had changed at the last look."""
         self._shown: list[tuple[int, str | None]] = []
         """What was alive then, and its labels."""

@@ -6,16 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from dumont.domain import failover
-from dumont.domain.records import (
-    KEPT_DISK,
-    Instance,
-    InstanceState,
-    Machine,
-    MachineState,
-    Operation,
-    OperationKind,
-    Record,
-)
+from dumont.domain.records import KEPT_DISK, Instance, InstanceState, Machine, MachineState, Operation, OperationKind
 from dumont.domain.tending import SETTLE_SECONDS
 from dumont.local.market.instance import Instance as MarketInstance
 from dumont.ports import Query
@@ -40,7 +31,7 @@ class Witness:
         self._serving: dict[str, tuple[str, int]] = {}
         self._judged: set[str] = set()
 
-    def look(self, news: Collection[type[Record]]) -> None:
+    def look(self, news: Collection[type]) -> None:
         """Look at the kinds of record that have changed. Raise `Broken` if what was done should not have been."""
         store = self._world.store.quiet
         for op in store.find(Operation, ALL) if Operation in news else ():
