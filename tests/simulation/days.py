@@ -17,6 +17,7 @@ from dumont.domain.errors import ScheduleUnavailable, StoreError, UserError
 from dumont.domain.reaping import held_by
 from dumont.domain.records import Machine, MachineState, Operation
 from dumont.operations import destroy, hibernate, wake
+from dumont.operations.rest import wake_if_possible
 from dumont.optional_ports import ScheduleState
 from dumont.ports import Query
 from tests.simulation import users
@@ -29,6 +30,7 @@ SHARE = 0.05
 VISITS_EVERY_SECONDS = 10 * 3600.0
 REST_SECONDS = 1200.0
 """In which the sweeps come to rest where nothing is open: ten minutes, and the minutes of two sweeps that fail."""
+WISHES_AGAIN_SECONDS = 30.0
 TRIES = 24
 KEEPS_SECONDS = 300.0
 RESTING = (MachineState.HIBERNATED, MachineState.FAILED, MachineState.DESTROYED)
@@ -42,6 +44,8 @@ class SimSchedule:
         self._world = world
         self._rng = random.Random(f"schedule/{world.seed}")
         self.paused = False
+        self._owed = False
+        """Whether somebody's resume has failed, or they died at it, since it was paused."""
 
     def pause(self) -> None:
         """Start no more sweeps."""
@@ -57,9 +61,17 @@ class SimSchedule:
         return ScheduleState.PAUSED if self.paused else ScheduleState.RUNNING
 
     def _set(self, *, paused: bool) -> None:
+        if not paused:
+            self._owed = True
+            self._world.hub.after(WISHES_AGAIN_SECONDS, self._somebody_wishes)
         self._call("pause" if paused else "resume")
-        self.paused = paused
+        self.paused, self._owed = paused, False
         self._call("answer")
+
+    def _somebody_wishes(self) -> None:
+        """Where a resume failed, what was wished lies until anybody wishes anything (FOUND.md): somebody does."""
+        if self._owed:
+            ask(self._world, "any wish", lambda: wake_if_possible(self._world.ports, self))
 
     def _call(self, call: str) -> None:
         world = self._world
