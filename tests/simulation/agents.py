@@ -193,7 +193,7 @@ class SimAgents:
             self._alone(agent, now)
         if agent.mandate.destroys(now) and agent.instance.exists(now):
             world.market.destroy(agent.instance.id, now)
-            world.changed = True
+            world.changed = world.market_changed = True
             self.look()
 
     def _begin_command(self, agent: Agent, wanted: WorkloadSpec) -> None:

@@ -164,6 +164,14 @@ def needed_packs_collected() -> Made:
     return ["5", "4"], [Patch(snapshot_rules, "garbage", garbage)]
 
 
+# --- Rest ---------------------------------------------------------------------------------------------------------
+
+
+def sweeps_not_resumed() -> Made:
+    """A wish that comes while the sweeps rest leaves their schedule paused."""
+    return ["7", "8"], [answering(runner, "wake_if_possible", False)]
+
+
 # --- Keys ---------------------------------------------------------------------------------------------------------
 
 
@@ -217,6 +225,6 @@ DEFECTS: tuple[Callable[[], Made], ...] = (
     no_lease_on_claims, unknown_commit_of_a_claim_kept, lost_messages_stay_lost, gone_said_twice,
     ended_by_a_worker_that_lost_its_lease, instances_forgotten_at_the_end, counted_without_listing,
     destroyed_before_verified, slept_before_verified, compared_with_nothing, fallen_back_on_the_empty,
-    needed_packs_collected, keys_not_revoked, key_for_everything, discard_assumed,
+    needed_packs_collected, sweeps_not_resumed, keys_not_revoked, key_for_everything, discard_assumed,
 )  # fmt: skip
 """In the order of the table."""

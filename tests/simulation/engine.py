@@ -72,17 +72,21 @@ class SimBlobs:
         return key
 
     def revoke_key(self, key_id: str) -> None:
-        self.unrevoked.add(key_id)
-        self._call("revoke_key")
-        self.unrevoked.discard(key_id)
+        self._revoking("revoke_key", key_id)
         self.keys.pop(key_id, None)
 
     def revoke_keys(self, holder: str) -> None:
-        self.unrevoked.add(holder)
-        self._call("revoke_keys")
-        self.unrevoked.discard(holder)
+        self._revoking("revoke_keys", holder)
         for key_id in [key_id for key_id in self.keys if self.holders[key_id] == holder]:
             del self.keys[key_id]
+
+    def _revoking(self, call: str, what: str) -> None:
+        try:
+            self._call(call)
+        except BlobUnavailable:  # who dies here is no excuse: whoever goes on is to revoke it
+            self.unrevoked.add(what)
+            raise
+        self.unrevoked.discard(what)
 
     def list(self, prefix: str) -> list[BlobSeen]:
         self._call("list")

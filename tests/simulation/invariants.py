@@ -11,7 +11,15 @@ from dumont.domain.failover import CONFIRM
 from dumont.domain.ledger import LedgerEntry
 from dumont.domain.names import label_prefix
 from dumont.domain.reaping import held_by
-from dumont.domain.records import Instance, InstanceState, Machine, MachineState, Operation, OperationKind
+from dumont.domain.records import (
+    Instance,
+    InstanceState,
+    Machine,
+    MachineState,
+    Operation,
+    OperationKind,
+    OperationState,
+)
 from dumont.domain.snapshots import Snapshot, SnapshotState
 from dumont.local.market.instance import Instance as MarketInstance
 from dumont.operations.reconcile import reconcile
@@ -22,6 +30,8 @@ from tests.simulation.world import DEPLOYMENT, World
 
 ORPHAN_SECONDS_MAX = 600.0
 SWEEP_SECONDS = 60.0
+LOOK_SECONDS = 5.0
+"""How often what time alone breaks is looked at: what is nobody's, and what is spent."""
 SINCE_RECONCILED_SECONDS = 70.0
 UNSEEN_USD = 0.003
 """A create's or a destroy's effect comes a moment before its answer: some seconds of the dearest GPU."""
@@ -36,11 +46,15 @@ class Invariants:
         self._witness = Witness(world)
         self._unowned_since: dict[int, float] = {}
         self._seen_alive: dict[int, MarketInstance] = {}
+        self._ours: list[MarketInstance] = []
+        """Our instances on the market when it was last asked for something."""
         self._over_budget_since: dict[str, float] = {}
         self._next_check = 0.0
         self._prefix = label_prefix(DEPLOYMENT)
-        self._seen: object = None
-        """What the last look was at: all that `_owned`, `_gone_is_gone` and the witness go by."""
+        self._seen: dict[type, int] = {}
+        """How often each kind of record had changed at the last look."""
+        self._shown: list[tuple[int, str | None]] = []
+        """What was alive then, and its labels."""
         self._books: dict[str, Instance] = {}
         self._began_at = world.hub.now - 86_400.0
         """Before anything bills."""
@@ -58,27 +72,39 @@ class Invariants:
         if not world.changed and world.hub.now < self._next_check:
             return
         world.changed = False
-        live = [i for i in world.market.live(world.hub.now) if i.label is not None and i.label.startswith(self._prefix)]
+        now = world.hub.now
+        looks_at_money = now >= self._next_check
+        if world.market_changed or looks_at_money:  # else what lives does not change but by coming to its end
+            world.market_changed = False
+            self._ours = [i for i in world.market.live(now) if (i.label or "").startswith(self._prefix)]
+        live = [i for i in self._ours if i.exists(now)]
         self._lost_workspaces(live)
         if not live and not self._unowned_since:
             self._over_budget_since.clear()  # nothing lives: whatever is rented next has its own time
-            self._next_check = world.hub.now + 5.0
+            self._next_check = now + LOOK_SECONDS
             return
-        store = world.store.quiet
-        changes = [store.changes(Instance), store.changes(Operation), store.changes(Machine)]
-        seen = (changes, [(i.id, i.label) for i in live])
-        # Of what is nobody's, time alone breaks the invariant.
-        if seen != self._seen or self._unowned_since:
-            self._seen = seen
-            books = self._books = {i.id: i for i in store.find(Instance, ALL)}
-            self._witness.look(live, books)
-            self._owned(live, books)
-            self._gone_is_gone(live, books)
-        books = self._books
-        if world.hub.now >= self._next_check:
-            self._next_check = world.hub.now + 5.0
-            self._within_budget(books)
-            self._within_budget_of_all()
+        self._look(live)
+        if looks_at_money:
+            self._next_check = now + LOOK_SECONDS
+            self._owned(live, self._books)
+            self._within_budget(live)
+            self._within_budget_of_all(live)
+
+    def _look(self, live: list[MarketInstance]) -> None:
+        """Look at what has changed since the last time."""
+        store, before = self._world.store.quiet, self._seen
+        self._seen = {kind: store.changes(kind) for kind in (Instance, Operation, Machine)}
+        shown = [(i.id, i.label) for i in live]
+        news = {kind for kind, changes in self._seen.items() if changes != before.get(kind)}
+        if shown == self._shown and not news:
+            return
+        if Instance in news:
+            self._books = {i.id: i for i in store.find(Instance, ALL)}
+        if Instance in news or shown != self._shown:
+            self._witness.rented(live, self._books)
+            self._gone_is_gone(live, self._books)
+        self._shown = shown
+        self._witness.look(news)
 
     def _owned(self, live: list[MarketInstance], books: dict[str, Instance]) -> None:
         """Invariant 2, as the market sees it."""
@@ -120,20 +146,22 @@ class Invariants:
         for gone_id in self._seen_alive.keys() - alive.keys():
             gone = self._seen_alive.pop(gone_id)
             had = {k: v.decode() for k, v in world.files.get(gone_id, {}).items() if k.startswith("user/")}
-            name = (gone.label or "").split(".")[2]
-            if not self._may_be_lost(name, had) and not self._died(name, gone.label or ""):
+            label = gone.label or ""
+            name = label.split(".")[2]
+            if not self._may_be_lost(name, had, label) and not self._died(name, label):
                 raise Broken(f"invariant 4: {gone.label} was destroyed with files on it, and nobody said --discard")
         while world.replaced:
             name, had = world.replaced.pop()
-            if not self._may_be_lost(name, had):
+            if not self._may_be_lost(name, had, None):
                 raise Broken(f"invariant 4: a restore of {name} replaced files that nobody had saved")
         self._seen_alive = alive
 
-    def _may_be_lost(self, name: str, had: dict[str, str]) -> bool:
-        """Whether all that a workspace had is in one good snapshot of its machine, or its user let it go."""
+    def _may_be_lost(self, name: str, had: dict[str, str], host: str | None) -> bool:
+        """Whether all that a workspace had is in one good snapshot of its machine, or its user let it go: with its
+        `host`, or, without one, to what a restore put in its place."""
         store = self._world.store.quiet
         machine = store.get(Machine, name)
-        said = [op for op in store.find(Operation, ALL) if op.discard and op.machine == name]
+        said = [op for op in store.find(Operation, ALL) if op.discard and op.machine == name and _is_about(op, host)]
         if not had or any(machine is None or op.created_at >= machine.created_at for op in said):
             return True
         began_with = machine.filled_from if machine is not None else None
@@ -158,47 +186,46 @@ class Invariants:
     def _has_snapshot(self, machine: str) -> bool:
         return any(s.machine == machine and s.restorable for s in self._world.store.quiet.find(Snapshot, ALL))
 
-    def _within_budget(self, books: dict[str, Instance]) -> None:
+    def _within_budget(self, live: list[MarketInstance]) -> None:
         """Invariant 8, by the market's own bill: a budget may be passed for one sweep's worth, and for as long as
         something that enforcing needs was away."""
-        world = self._world
-        now = world.hub.now
-        if all(machine.spec.budget_usd is None for machine in world.store.quiet.find(Machine, ALL)):
+        capped = [m for m in self._world.store.quiet.find(Machine, ALL) if m.spec.budget_usd is not None]
+        if not capped:
             return
-        bill = {str(line.instance_id): line.gpu_usd + line.storage_usd for line in world.market.bill(now).instances}
-        alive = {str(i.id) for i in world.market.live(now)}
-        for machine in world.store.quiet.find(Machine, ALL):
-            if machine.spec.budget_usd is None:
-                continue
+        now, bill, alive = self._world.hub.now, self._billed(), {str(i.id) for i in live}
+        for machine in capped:
             mine = [
-                i
-                for i in books.values()
+                i.provider_instance_id
+                for i in self._books.values()
                 if i.machine == machine.id and i.intended_at >= machine.created_at and i.provider_instance_id
             ]
-            spent = sum(bill.get(i.provider_instance_id or "", 0.0) for i in mine)
-            if spent < machine.spec.budget_usd or not any(i.provider_instance_id in alive for i in mine):
+            spent, budget_usd = sum(bill.get(i, 0.0) for i in mine), machine.spec.budget_usd or 0.0
+            if spent < budget_usd or alive.isdisjoint(mine):
                 self._over_budget_since.pop(machine.id, None)
                 continue
             since = self._over_budget_since.setdefault(machine.id, now)
             allowed = SWEEP_SECONDS + self._slack(since, now)
             if now - since > allowed:
-                raise Broken(f"invariant 8: {machine.id} spent ${spent:.4f} of ${machine.spec.budget_usd:.4f}")
+                raise Broken(f"invariant 8: {machine.id} spent ${spent:.4f} of ${budget_usd:.4f}")
 
-    def _within_budget_of_all(self) -> None:
+    def _within_budget_of_all(self, live: list[MarketInstance]) -> None:
         """The same of the budget for all together, where it says that what spends is destroyed."""
         world, now = self._world, self._world.hub.now
         budget = world.store.quiet.get(Budget, ALL_MACHINES)
         if budget is None or budget.usd_total is None or budget.action is not BudgetAction.DESTROY:
             return
-        live = [i for i in world.market.live(now) if (i.label or "").startswith(self._prefix)]
         waking = [m for m in world.store.quiet.find(Machine, ALL) if m.state is MachineState.WAKING]
-        spent = sum(line.gpu_usd + line.storage_usd for line in world.market.bill(now).instances)
+        spent = sum(self._billed().values())
         if spent < budget.usd_total or not live or waking:
             self._over_budget_since.pop(ALL_MACHINES, None)
             return
         since = self._over_budget_since.setdefault(ALL_MACHINES, now)
         if now - since > 2 * SWEEP_SECONDS + self._slack(since, now):
             raise Broken(f"invariant 8: all spent ${spent:.4f} of ${budget.usd_total:.4f}, and {live[0].label} lives")
+
+    def _billed(self) -> dict[str, float]:
+        """What each instance that ever was has cost, as the market has it: it was asked in this look."""
+        return {str(i.id): i.gpu_usd + i.storage_usd for i in self._world.market.ever()}
 
     def _slack(self, since: float, now: float) -> float:
         """What the world itself took: outages, a dead sweeper's lease, an invocation's, and a market in bad weather."""
@@ -325,6 +352,16 @@ class Invariants:
                 amount = round(entry.usd_per_hour * (entry.to_time - entry.from_time) / 3600 * 1e6)
                 if abs(amount - entry.amount_micro_usd) > 1:
                     raise Broken(f"the ledger's {entry.id} is {entry.amount_micro_usd}, not {amount}")
+
+
+def _is_about(said: Operation, host: str | None) -> bool:
+    """Whether an operation's --discard is about a host's workspace (None: about what a restore replaces): that of a
+    move is about the host that it leaves, and no later one."""
+    if host is None or said.kind is OperationKind.RESTORE:
+        return host is None and said.kind is OperationKind.RESTORE
+    if said.kind is OperationKind.FAILOVER:
+        return said.suspect_instance_id == host
+    return said.state is not OperationState.FAILED
 
 
 def _entered(_: object) -> None:

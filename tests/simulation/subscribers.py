@@ -1,4 +1,4 @@
-"""Programs that are told what happens in a world: their receivers, the courier to them, and the bus between."""
+"""Programs that are told what happens in a world: their receivers, and the courier to them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 
 from dumont.domain import happenings
 from dumont.domain.addresses import Target
-from dumont.domain.errors import BusUnavailable, NotDelivered
+from dumont.domain.errors import NotDelivered
 from dumont.domain.jobs import Job
 from dumont.domain.records import Operation
 from dumont.domain.subscriptions import Delivery, DeliveryState, delivery_of
 from dumont.operations import deliveries, subscribers, subscriptions
 from dumont.optional_ports import Posted
-from dumont.ports import Bus, Query
+from dumont.ports import Query
+from tests.simulation.hints import HintedBus
 from tests.simulation.world import World
 
 
@@ -59,41 +60,6 @@ class Receivers:
         if hub.rng.random() < self.failing:
             raise NotDelivered("no answer in time")
         return Posted(status=204)
-
-
-@dataclass
-class DeliveringBus:
-    """The world's bus, with the worker behind its topic: hints are lost, come late, or twice."""
-
-    world: World
-    receivers: Receivers
-    inner: Bus
-
-    def publish(self, topic: str, message: Mapping[str, str]) -> None:
-        if topic != subscribers.TOPIC:
-            self.inner.publish(topic, message)
-            return
-        world = self.world
-        world.hub.pause("bus.publish delivery")
-        if world.outages.away("bus", world.hub.now):
-            raise BusUnavailable("the bus does not answer")
-        rng, weather = world.hub.rng, world.weather
-        if rng.random() < weather.message_lost:
-            return
-        for _ in range(2 if rng.random() < weather.message_twice else 1):
-            world.hub.after(rng.expovariate(1 / 0.1), lambda: self._work(message["delivery_id"]))
-
-    def _work(self, delivery_id: str) -> None:
-        world = self.world
-
-        def work() -> None:
-            deliveries.deliver(world.ports, self.receivers, delivery_id)
-
-        def ended(error: Exception | None) -> None:
-            if error is not None and not world.expected(error):
-                world.defects.append(error)
-
-        world.hub.spawn(f"deliver {delivery_id}", work, dies_at=world.death(), ended=ended)
 
 
 @dataclass
@@ -157,9 +123,15 @@ class Readers:
 def told_to_programs(world: World, failing: float) -> Readers:
     """Have a world tell programs; `all` is there from the first moment."""
     receivers = Receivers(world, failing)
+
+    def deliver(delivery_id: str) -> None:
+        deliveries.deliver(world.ports, receivers, delivery_id)
+
     world.ports = dataclasses.replace(
         world.ports,
-        bus=DeliveringBus(world, receivers, world.ports.bus),
+        bus=HintedBus(
+            world=world, inner=world.ports.bus, topic=subscribers.TOPIC, names="delivery", task="deliver", work=deliver
+        ),
         subscriptions=True,
         subscription_secret=lambda subscription, generation: f"{subscription}/{generation}".encode(),
     )

@@ -5,19 +5,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
 
 from dumont.domain.alerts import Alert, AlertKind
-from dumont.domain.errors import BusUnavailable, NotTold
+from dumont.domain.errors import NotTold
 from dumont.domain.messages import Message
 from dumont.domain.moving import is_fenced
 from dumont.domain.records import Operation, OperationKind, OperationState
 from dumont.edge.slack import stories
 from dumont.operations import alerts
-from dumont.ports import Bus, Query
+from dumont.ports import Query
+from tests.simulation.hints import HintedBus
 from tests.simulation.history import run
 from tests.simulation.test_histories import FIRST_SEED
 from tests.simulation.world import World
@@ -67,39 +67,19 @@ class Chat:
             raise NotTold("the answer is lost", may_be_there=True)
 
 
-@dataclass
-class TellingBus:
-    """The world's bus, with the teller behind its topic: hints are lost, come late, or twice."""
+def tell_people(world: World, *, failing: float) -> Chat:
+    """The chat that a world tells what happens, from now on."""
+    chat = Chat(world, failing=failing)
 
-    world: World
-    chat: Chat
-    inner: Bus
+    def tell(alert_id: str) -> None:
+        alerts.tell(world.ports, chat, lambda alert: stories.compose(world.ports, alert), alert_id)
 
-    def publish(self, topic: str, message: Mapping[str, str]) -> None:
-        if topic != alerts.TOPIC:
-            self.inner.publish(topic, message)
-            return
-        world = self.world
-        world.hub.pause("bus.publish alert")
-        if world.outages.away("bus", world.hub.now):
-            raise BusUnavailable("the bus does not answer")
-        rng, weather = world.hub.rng, world.weather
-        if rng.random() < weather.message_lost:
-            return
-        for _ in range(2 if rng.random() < max(weather.message_twice, 0.1) else 1):
-            world.hub.after(rng.expovariate(1 / 0.1), lambda: self._deliver(message["alert_id"]))
-
-    def _deliver(self, alert_id: str) -> None:
-        world = self.world
-
-        def tell() -> None:
-            alerts.tell(world.ports, self.chat, lambda alert: stories.compose(world.ports, alert), alert_id)
-
-        def ended(error: Exception | None) -> None:
-            if error is not None and not world.expected(error):
-                world.defects.append(error)
-
-        world.hub.spawn(f"tell {alert_id}", tell, dies_at=world.death(), ended=ended)
+    bus = HintedBus(
+        world=world, inner=world.ports.bus, topic=alerts.TOPIC, names="alert", task="tell", work=tell,
+        twice_at_least=0.1,
+    )  # fmt: skip
+    world.ports = dataclasses.replace(world.ports, bus=bus, alerts=True)
+    return chat
 
 
 def told(seed: int) -> tuple[World, Chat]:
@@ -107,9 +87,7 @@ def told(seed: int) -> tuple[World, Chat]:
     chats: list[Chat] = []
 
     def watch(world: World) -> None:
-        chat = Chat(world, failing=(0.0, 0.1, 0.4)[seed % 3])
-        chats.append(chat)
-        world.ports = dataclasses.replace(world.ports, bus=TellingBus(world, chat, world.ports.bus), alerts=True)
+        chats.append(tell_people(world, failing=(0.0, 0.1, 0.4)[seed % 3]))
 
     def tell_the_rest(world: World) -> None:
         chats[0].failing = 0.0

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from dumont.domain.records import Operation
 from dumont.ports import Query
 from tests.simulation.history import run
-from tests.simulation.test_alert_histories import Chat, TellingBus
+from tests.simulation.test_alert_histories import tell_people
 from tests.simulation.versions import SideBySide
 from tests.simulation.world import World
 
@@ -16,8 +14,7 @@ SEEDS = range(61_000_000, 61_000_008)
 
 def told_by_three_versions(world: World) -> SideBySide:
     """A world that tells people what happens, and whose records three versions write."""
-    chat = Chat(world, failing=0.1)
-    world.ports = dataclasses.replace(world.ports, bus=TellingBus(world, chat, world.ports.bus), alerts=True)
+    tell_people(world, failing=0.1)
     return SideBySide(world)
 
 

@@ -85,7 +85,7 @@ class MarketClient(httpx.Client):
             world.hub.now,
         )
         if request.method != "GET":
-            world.changed = True
+            world.changed = world.market_changed = True
             world.agents.look()
             if answer.status == 200 and b'"state"' in request.content:
                 world.orders[int(path.split("/")[-2])] = json_text.loads(request.content)["state"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from dumont.domain import failover
@@ -30,18 +31,18 @@ class Witness:
         self._serving: dict[str, tuple[str, int]] = {}
         self._judged: set[str] = set()
 
-    def look(self, live: list[MarketInstance], books: dict[str, Instance]) -> None:
-        """Raise `Broken` if what was done should not have been."""
-        self._rented(live, books)
-        for op in self._world.store.quiet.find(Operation, ALL):
+    def look(self, news: Collection[type]) -> None:
+        """Look at the kinds of record that have changed. Raise `Broken` if what was done should not have been."""
+        store = self._world.store.quiet
+        for op in store.find(Operation, ALL) if Operation in news else ():
             if op.id not in self._judged:
                 self._operation(op)
-        for machine in self._world.store.quiet.find(Machine, ALL):
+        for machine in store.find(Machine, ALL) if Machine in news else ():
             self._begins_to_serve(machine)
 
     # --- Renting --------------------------------------------------------------------------------------------------
 
-    def _rented(self, live: list[MarketInstance], books: dict[str, Instance]) -> None:
+    def rented(self, live: list[MarketInstance], books: dict[str, Instance]) -> None:
         """Invariant 2, from its beginning: an intent is written before each create call, and the call is made once."""
         for instance in live:
             label = instance.label or ""

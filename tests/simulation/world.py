@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dumont.adapters import encoding
 from dumont.adapters.memory_store import MemoryStore
@@ -37,6 +37,9 @@ from tests.simulation.use import Use
 from tests.simulation.weather import Outages as Outages
 from tests.simulation.weather import Weather as Weather
 from tests.simulation.wire import MARKET_URL, MarketClient
+
+if TYPE_CHECKING:
+    from tests.simulation.days import SimSchedule
 
 KEY = "k" * 64
 UNWATCHED = frozenset({"heartbeats", "schedules", "prices"})
@@ -238,6 +241,8 @@ class World:
     deaths: Callable[[], int | None] | None = None
     changed: bool = True
     """Whether anything had an effect since the invariants were last looked at."""
+    market_changed: bool = True
+    """Whether that was one on the market."""
     defects: list[Exception] = field(default_factory=list)
     files: dict[int, dict[str, bytes]] = field(default_factory=dict)
     saved: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -252,6 +257,8 @@ class World:
     """Whether workloads outlive their hosts' silence for long."""
     replaced: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     """Machine, and what a restore has just put something else in the place of."""
+    schedule: SimSchedule | None = None
+    """What starts the sweeps, where it can be paused."""
 
     def __post_init__(self) -> None:
         self.hub = Hub(self.seed)
@@ -297,7 +304,8 @@ class World:
         said, for so long; deployed, every 3 s for nearly the minute."""
 
         def tick() -> None:
-            if not self.outages.away("scheduler", self.hub.now):
+            rests = self.schedule is not None and self.schedule.paused
+            if not rests and not self.outages.away("scheduler", self.hub.now):
                 self.hub.spawn(
                     "sweep",
                     lambda: _sweep(self.ports, seconds, every_seconds),

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from dumont import queries
 from dumont.domain.actions import Action, Wait
-from dumont.domain.errors import BusUnavailable, StoreError
+from dumont.domain.errors import BusUnavailable, ScheduleError, StoreError
 from dumont.domain.names import shard_of
 from dumont.domain.records import Instance, Machine, Operation, OperationKind, OperationState
 from dumont.operations.invocation import LEASE_SECONDS, Invocation, LeaseLostError
-from dumont.operations.rest import wake_if_possible
+from dumont.operations.rest import wake, wake_if_possible
 from dumont.ports import Ports
 
 log = logging.getLogger(__name__)
@@ -123,7 +123,34 @@ def run_operation(
     seconds: float = INVOCATION_SECONDS,
     lease_seconds: float = LEASE_SECONDS,
 ) -> Outcome:
-    """Take an operation as far as it goes now. Called for each message, however often and late it comes."""
+    """Take an operation as far as it goes now. Called for each message, however often and late it comes.
+
+    What was wished while the sweeps rest needs them, and whoever wished it may not have been able to resume them: so
+    each invocation does, first of all. Raises `ScheduleError` or `StoreError` at its end if it could not, and then
+    again not: its message comes again.
+    """
+    swept = _resume(ports)
+    outcome = _run(ports, operation_id, workflows, seconds, lease_seconds)
+    if not swept and ports.make_schedule is not None:
+        wake(ports, ports.make_schedule())
+    return outcome
+
+
+def _resume(ports: Ports) -> bool:
+    """False where it is not known that somebody sweeps: a scheduler that does not answer must not keep work waiting."""
+    if ports.make_schedule is None:
+        return True
+    try:
+        wake(ports, ports.make_schedule())
+    except (ScheduleError, StoreError) as error:
+        log.warning("the sweeps' schedule is not resumed yet", extra={"error": str(error)})
+        return False
+    return True
+
+
+def _run(
+    ports: Ports, operation_id: str, workflows: Mapping[OperationKind, Workflow], seconds: float, lease_seconds: float
+) -> Outcome:
     invocation = Invocation(
         ports=ports, operation_id=operation_id, owner=ports.ids.new("inv"), lease_seconds=lease_seconds
     )

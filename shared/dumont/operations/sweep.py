@@ -81,6 +81,11 @@ class _AskedOnce:
 def sweep(ports: Ports, *, listening_since: float = 0.0) -> Swept:
     """One pass: look into silences, wake operations that are due, enforce budgets that are reached, and now and then
     run the reaper. Silence from before `listening_since` is given its time again: it may have been ours."""
+    return _pass(ports, listening_since, 0.0)[0]
+
+
+def _pass(ports: Ports, listening_since: float, slow_look_at: float) -> tuple[Swept, float]:
+    """A pass, and when the reaper is due next, at the earliest: before then nobody need read that."""
     ports = with_ports(ports, bus=_AskedOnce(ports.bus))
     now = ports.clock.now()
     woken = looked_at = suspects = 0
@@ -95,8 +100,11 @@ def sweep(ports: Ports, *, listening_since: float = 0.0) -> Swept:
         looked_at += jobs.step(ports, job.id) is not None
     for budget in ports.store.find(Budget, due):
         looked_at += budgets.look_at(ports, budget.id)
-    reaped = _slow_look(ports) if _is_due(ports, REAPER, REAP_EVERY_SECONDS, now) else 0
-    return Swept(operations=woken, suspects=suspects, budgets=looked_at, reaped=reaped)
+    reaped = 0
+    if now >= slow_look_at:
+        is_due, slow_look_at = _turn(ports, REAPER, REAP_EVERY_SECONDS, now)
+        reaped = _slow_look(ports) if is_due else 0
+    return Swept(operations=woken, suspects=suspects, budgets=looked_at, reaped=reaped), slow_look_at
 
 
 def sweep_for(ports: Ports, *, seconds: float, every_seconds: float) -> Swept:
@@ -117,9 +125,10 @@ def sweep_for(ports: Ports, *, seconds: float, every_seconds: float) -> Swept:
         last_pass_at = _take_lease(ports, owner, seconds)
     began = ports.clock.now()
     listening_since = began if began - last_pass_at > DEAF_SECONDS else 0.0
+    slow_look_at = 0.0
     while True:
         try:
-            done = sweep(ports, listening_since=listening_since)
+            done, slow_look_at = _pass(ports, listening_since, slow_look_at)
             total = Swept(
                 operations=total.operations + done.operations,
                 suspects=total.suspects + done.suspects,
@@ -203,23 +212,24 @@ def _slow_look(ports: Ports) -> int:
     alerts.look(ports)
     subscribers.look(ports)
     now = ports.clock.now()
-    if _is_due(ports, RECONCILER, RECONCILE_EVERY_SECONDS, now):
+    if _turn(ports, RECONCILER, RECONCILE_EVERY_SECONDS, now)[0]:
         reconcile(ports, from_time=now - RECONCILE_BACK_SECONDS, to_time=now, enter=True)
     return reaped
 
 
-def _is_due(ports: Ports, identifier: str, every_seconds: float, now: float) -> bool:
-    """Whether what is done each so many seconds is to be done now, by us: its time is taken note of."""
+def _turn(ports: Ports, identifier: str, every_seconds: float, now: float) -> tuple[bool, float]:
+    """Whether what is done each so many seconds is to be done now, by us: its time is taken note of. And when it is due
+    next, at the earliest: later, if somebody else does it meanwhile."""
     known = ports.store.get(Schedule, identifier)
     if known is not None and now < known.last_run_at + every_seconds:
-        return False
+        return False, known.last_run_at + every_seconds
 
-    def work(tx: Transaction) -> bool:
+    def work(tx: Transaction) -> tuple[bool, float]:
         schedule = tx.get(Schedule, identifier) or Schedule(id=identifier)
         if now < schedule.last_run_at + every_seconds:
-            return False
+            return False, schedule.last_run_at + every_seconds
         tx.put(replace(schedule, last_run_at=now))
-        return True
+        return True, now + every_seconds
 
     return ports.store.transact(work)
 
