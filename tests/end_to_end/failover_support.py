@@ -210,9 +210,10 @@ class Trainer:
         assert booked_usd == pytest.approx(billed_usd, abs=unseen_usd), f"{booked_usd}, not {billed_usd}"
 
     def _books_are_closed(self) -> float | None:
-        """What was booked, once that is all that it has cost."""
+        """What was booked of its rentals, once that is all that they have cost. Traffic apart: it is reckoned from what
+        its agent reads, which here is the traffic of this whole computer."""
         entries = self.records.find(LedgerEntry, queries.ledger_of_machine(self.name))
-        booked_usd = sum(entry.amount_micro_usd for entry in entries) / 1e6
+        booked_usd = sum(entry.amount_micro_usd for entry in entries if entry.source == "metered") / 1e6
         return booked_usd if self.view()["cost_usd"] == pytest.approx(booked_usd, abs=1e-5) else None
 
 

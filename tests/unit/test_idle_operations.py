@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace as with_ports
+from typing import TypeVar
+
 import msgspec
 import pytest
 from msgspec.structs import replace
@@ -16,10 +20,12 @@ from dumont.domain.offers import Offer
 from dumont.domain.records import Instance, InstanceState, Machine, MachineSpec, MachineState
 from dumont.domain.tiers import Tier
 from dumont.edge import idle_views
-from dumont.operations import heartbeats, hibernate, idle, wake
-from dumont.ports import Ports
+from dumont.operations import heartbeats, hibernate, idle, sleeping, wake
+from dumont.ports import Ports, Transaction
 from tests.idle_traces import QUIET, having
 from tests.unit.rest_support import ManualClock, make_ports
+
+T = TypeVar("T")
 
 NOW = 1_800_000_000.0
 IDENTITY = AgentIdentity(machine="trainer", epoch=1, instance="i-1")
@@ -203,3 +209,41 @@ def test_a_wake_teaches_how_long_it_was_not_used_the_time_before_it_slept_includ
 
 def test_a_sleep_for_want_of_money_teaches_nothing() -> None:
     assert sleep_and_wake(BY_BUDGET) is None
+
+
+class FrozenBefore:
+    """A store whose client is frozen before its first transaction, in which meanwhile something happens."""
+
+    def __init__(self, inner: MemoryStore, meanwhile: Callable[[], object]) -> None:
+        self._inner, self._meanwhile = inner, meanwhile
+        self.get, self.find = inner.get, inner.find
+
+    def transact(self, work: Callable[[Transaction], T]) -> T:
+        meanwhile, self._meanwhile = self._meanwhile, lambda: None
+        meanwhile()
+        return self._inner.transact(work)
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "sleeps"),
+    [
+        (lambda host: host.beat(seconds=1.0), True),
+        (lambda host: host.beat(having(cpu_percent=90.0), seconds=1.0), False),
+        (lambda host: idle.keep(host.ports, "trainer", seconds=600), False),
+    ],
+    ids=["nothing", "use", "a keep-alive"],
+)
+def test_a_sweep_that_is_frozen_once_it_has_judged_puts_nothing_to_sleep_that_is_used_by_then(
+    meanwhile: Callable[[Host], object], sleeps: bool
+) -> None:
+    """Simulation: job seed 77100039, invariant 6."""
+    host = Host(replace(SPEC, sleep_tier="hibernate"))
+    host.beat()
+    host.rest(900)
+    machine = host.store.get(Machine, "trainer")
+    assert machine is not None
+    sweeps = with_ports(host.ports, store=FrozenBefore(host.store, lambda: meanwhile(host)))
+    sleeping.by_idleness(sweeps, machine, host.clock.now())
+    found = host.store.get(Machine, "trainer")
+    assert found is not None
+    assert found.state is (MachineState.HIBERNATING if sleeps else MachineState.RUNNING)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -60,11 +60,24 @@ LOOK_SECONDS = 5.0
 ASLEEP = Problem(code="asleep", detail="its machine went to sleep")
 
 
-def request(ports: Ports, name: str, *, tier: str, requested_by: str, request_id: str = "") -> Operation:
+StillWanted = Callable[[Machine, Heartbeat | None, float], bool]
+"""Of the machine and its last heartbeat as they are when it is written down, and of the time then."""
+
+
+def request(
+    ports: Ports,
+    name: str,
+    *,
+    tier: str,
+    requested_by: str,
+    request_id: str = "",
+    still_wanted: StillWanted | None = None,
+) -> Operation:
     """Put a running machine to sleep; asked for twice, it is one operation. A paused one that is to hibernate gives up
     its stopped instance.
 
-    Raises `Unknown`, or `Conflict` where it does not run, is in the middle of something, or its host is silent.
+    Raises `Unknown`, or `Conflict` where it does not run, is in the middle of something, its host is silent, or it is
+    `still_wanted` no more.
     """
     check_machine_name(name)
     operation_id = ports.ids.new("op")
@@ -109,6 +122,8 @@ def request(ports: Ports, name: str, *, tier: str, requested_by: str, request_id
                 code="host_silent",
                 hint=f"see what becomes of it: dumont events {name}",
             )
+        if still_wanted is not None and not still_wanted(machine, beat, now):
+            raise Conflict(f"{name} is used, or kept awake, since it was to sleep", code="in_use")
         check_transition(machine.state, MachineState.HIBERNATING)
         # Its workload stops, and its heartbeats prove no idleness from here on: what they had proven is kept.
         proven = beat.activity.proven_idle_seconds if beat is not None and beat.activity is not None else 0.0

@@ -10,9 +10,11 @@ from msgspec.structs import replace
 from dumont.domain import hibernation, timetable
 from dumont.domain.errors import Conflict, Unknown
 from dumont.domain.heartbeats import Heartbeat
+from dumont.domain.idle import Activity
 from dumont.domain.records import Machine, MachineState
 from dumont.domain.tiers import Choice, Tier
 from dumont.operations import hibernate, idle, wake
+from dumont.operations.hibernate import StillWanted
 from dumont.ports import Ports, Transaction
 
 log = logging.getLogger(__name__)
@@ -27,8 +29,7 @@ def by_idleness(ports: Ports, machine: Machine, now: float) -> float | None:
         return _deepen(ports, machine, now)
     if machine.state is not MachineState.RUNNING or machine.spec.idle_after_minutes is None:
         return None
-    beat = ports.store.get(Heartbeat, machine.instance_id or "")
-    activity = beat.activity if beat is not None and beat.sequence >= 0 else None
+    activity = _activity(ports.store.get(Heartbeat, machine.instance_id or ""))
     verdict = idle.verdict(machine, activity, now)
     if not verdict.idle:
         return max(verdict.idle_at, now + 1.0) if verdict.idle_at is not None else now + AGAIN_SECONDS
@@ -36,8 +37,13 @@ def by_idleness(ports: Ports, machine: Machine, now: float) -> float | None:
     if choice is None or choice.tier is Tier.AWAKE:
         return _next(choice, now - (activity.proven_idle_seconds if activity is not None else 0.0), now)
     log.info("idle: going to sleep", extra={"machine": machine.id, "tier": choice.tier.value})
-    _sleep(ports, machine, choice.tier, "idleness")
+    # Judged anew as it is written: this sweep may have been frozen since it looked, and the machine be in use by now.
+    _sleep(ports, machine, choice.tier, "idleness", lambda m, beat, at: idle.verdict(m, _activity(beat), at).idle)
     return now + AGAIN_SECONDS
+
+
+def _activity(beat: Heartbeat | None) -> Activity | None:
+    return beat.activity if beat is not None and beat.sequence >= 0 else None
 
 
 def _deepen(ports: Ports, machine: Machine, now: float) -> float:
@@ -75,7 +81,7 @@ def _honour(ports: Ports, machine: Machine, action: str, now: float) -> bool:
     if action == "wake" and machine.state is MachineState.HIBERNATED:
         return _tried(machine, lambda: wake.request(ports, machine.id, requested_by="timetable"))
     if action == "sleep" and machine.state is MachineState.RUNNING and now >= machine.keep_until:
-        return _sleep(ports, machine, Tier.HIBERNATE, "timetable")
+        return _sleep(ports, machine, Tier.HIBERNATE, "timetable", lambda m, _, at: at >= m.keep_until)
     return True
 
 
@@ -85,9 +91,14 @@ def _honoured(tx: Transaction, name: str, at: float) -> None:
         tx.put(replace(machine, timetable_at=at))
 
 
-def _sleep(ports: Ports, machine: Machine, tier: Tier, requested_by: str) -> bool:
+def _sleep(
+    ports: Ports, machine: Machine, tier: Tier, requested_by: str, still_wanted: StillWanted | None = None
+) -> bool:
     depth = hibernation.PAUSE if tier is Tier.PAUSE else hibernation.HIBERNATE
-    return _tried(machine, lambda: hibernate.request(ports, machine.id, tier=depth, requested_by=requested_by))
+    return _tried(
+        machine,
+        lambda: hibernate.request(ports, machine.id, tier=depth, requested_by=requested_by, still_wanted=still_wanted),
+    )
 
 
 def _tried(machine: Machine, begin: Callable[[], object]) -> bool:
