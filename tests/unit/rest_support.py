@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from dumont.domain.errors import BusUnavailable, ShellUnreachable
-from dumont.ports import Ports, Shell, Store
+from dumont.ports import Ports, Shell, Store, Transaction
+
+T = TypeVar("T")
 
 
 class ManualClock:
@@ -33,6 +36,19 @@ class CountedIds:
 
     def random_bytes(self, count: int) -> bytes:
         return bytes(count)
+
+
+class FrozenBefore:
+    """A store whose client is frozen before its first transaction, in which meanwhile something happens."""
+
+    def __init__(self, inner: Store, meanwhile: Callable[[], object]) -> None:
+        self._inner, self._meanwhile = inner, meanwhile
+        self.get, self.find = inner.get, inner.find
+
+    def transact(self, work: Callable[[Transaction], T]) -> T:
+        meanwhile, self._meanwhile = self._meanwhile, lambda: None
+        meanwhile()
+        return self._inner.transact(work)
 
 
 class NoBus:

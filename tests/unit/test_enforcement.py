@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace as with_ports
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +15,18 @@ from dumont.domain.alerts import Alert, AlertKind
 from dumont.domain.budgets import ALL, BudgetAction
 from dumont.domain.enforcement import FIRST_WAIT_SECONDS, LOOKED_AT, MOST_WAIT_SECONDS, TOLD_AFTER, InVain, in_vain
 from dumont.domain.hibernation import BY_BUDGET
-from dumont.domain.records import MachineState, Operation, OperationKind, OperationState, Problem
+from dumont.domain.records import (
+    Machine,
+    MachineSpec,
+    MachineState,
+    Operation,
+    OperationKind,
+    OperationState,
+    Problem,
+)
 from dumont.operations import budgets
-from dumont.ports import Query
+from dumont.ports import Ports, Query
+from tests.unit.rest_support import FrozenBefore
 from tests.unit.test_budgets import Rig
 
 FAILED, SUCCEEDED = OperationState.FAILED, OperationState.SUCCEEDED
@@ -102,3 +114,70 @@ def test_a_budget_that_may_lose_everything_does_not_wait() -> None:
     budgets.look_at(rig.ports, ALL)
     (op,) = rig.store.find(Operation, queries.any_operation_open())
     assert op.discard
+
+
+def raised(rig: Rig) -> None:
+    rig.budget(usd_per_day=50.0, action=BudgetAction.DESTROY)
+
+
+def removed(rig: Rig) -> None:
+    rig.budget(usd_per_day=0.1, action=BudgetAction.WARN)
+
+
+def another_of_its_name(rig: Rig) -> None:
+    rig.machine("ada", MachineState.RUNNING, instance_id="i-1", created_at=rig.clock.now())
+
+
+def nothing(_: Rig) -> None:
+    """Nothing happens."""
+
+
+@pytest.mark.parametrize("before", [MachineState.RUNNING, MachineState.PROVISIONING])
+@pytest.mark.parametrize("meanwhile", [nothing, raised, removed, another_of_its_name])
+def test_a_sweep_that_is_frozen_once_it_has_judged_destroys_nothing_that_is_not_to_be_by_then(
+    before: MachineState, meanwhile: Callable[[Rig], None]
+) -> None:
+    rig = Rig()
+    rig.budget(usd_per_day=0.1, action=BudgetAction.DESTROY)
+    rig.machine("ada", before, instance_id="i-1")
+    budgets.look_at(frozen_before_it_acts(rig, meanwhile), ALL)
+    assert len(rig.operations()) == (meanwhile is nothing)
+
+
+def test_a_boot_that_has_ended_meanwhile_is_not_given_up_as_one_that_never_ran() -> None:
+    """A budget that lets machines sleep, and one that had just come to run, with its first files (invariant 4)."""
+    rig = Rig()
+    rig.budget(usd_per_day=0.1, action=BudgetAction.HIBERNATE)
+    rig.machine("ada", MachineState.PROVISIONING, instance_id=None)
+
+    def runs(rig: Rig) -> None:
+        rig.machine("ada", MachineState.RUNNING, instance_id="i-1")
+
+    budgets.look_at(frozen_before_it_acts(rig, runs), ALL)
+    assert rig.operations() == []
+    budgets.look_at(rig.ports, ALL)
+    assert rig.operations() == [OperationKind.HIBERNATE], "saved first, at the next look"
+
+
+def test_a_machines_own_cap_is_not_anothers_of_its_name() -> None:
+    rig = Rig()
+    capped = MachineSpec(gpu="RTX 4090", budget_usd=0.01)
+    rig.machine("ada", MachineState.RUNNING, instance_id="i-1", spec=capped)
+    machine = rig.store.get(Machine, "ada")
+    assert machine is not None
+
+    def made_anew(rig: Rig) -> None:
+        rig.machine("ada", MachineState.RUNNING, instance_id="i-1", spec=capped, created_at=rig.clock.now())
+
+    budgets.enforce_cap(frozen_before_it_acts(rig, made_anew), machine, rig.clock.now())
+    assert rig.operations() == []
+    budgets.enforce_cap(frozen_before_it_acts(rig, nothing), machine, rig.clock.now())
+    assert rig.operations() == [], "it is not this machine that has spent it"
+
+
+def frozen_before_it_acts(rig: Rig, meanwhile: Callable[[Rig], None]) -> Ports:
+    def frozen() -> None:
+        rig.clock.sleep(142.0)
+        meanwhile(rig)
+
+    return with_ports(rig.ports, store=FrozenBefore(rig.store, frozen))

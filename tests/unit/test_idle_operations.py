@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace as with_ports
-from typing import TypeVar
 
 import msgspec
 import pytest
@@ -21,11 +20,9 @@ from dumont.domain.records import Instance, InstanceState, Machine, MachineSpec,
 from dumont.domain.tiers import Tier
 from dumont.edge import idle_views
 from dumont.operations import heartbeats, hibernate, idle, sleeping, wake
-from dumont.ports import Ports, Transaction
+from dumont.ports import Ports
 from tests.idle_traces import QUIET, having
-from tests.unit.rest_support import ManualClock, make_ports
-
-T = TypeVar("T")
+from tests.unit.rest_support import FrozenBefore, ManualClock, make_ports
 
 NOW = 1_800_000_000.0
 IDENTITY = AgentIdentity(machine="trainer", epoch=1, instance="i-1")
@@ -209,19 +206,6 @@ def test_a_wake_teaches_how_long_it_was_not_used_the_time_before_it_slept_includ
 
 def test_a_sleep_for_want_of_money_teaches_nothing() -> None:
     assert sleep_and_wake(BY_BUDGET) is None
-
-
-class FrozenBefore:
-    """A store whose client is frozen before its first transaction, in which meanwhile something happens."""
-
-    def __init__(self, inner: MemoryStore, meanwhile: Callable[[], object]) -> None:
-        self._inner, self._meanwhile = inner, meanwhile
-        self.get, self.find = inner.get, inner.find
-
-    def transact(self, work: Callable[[Transaction], T]) -> T:
-        meanwhile, self._meanwhile = self._meanwhile, lambda: None
-        meanwhile()
-        return self._inner.transact(work)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from dumont.domain.records import Instance, Machine, MachineState, Operation
 from dumont.domain.subscriptions import Delivery
 from dumont.operations import alerts, destroy, hibernate, subscribers
 from dumont.operations.job_facts import end_for_budget
+from dumont.operations.runner import Guard
 from dumont.ports import Ports, Transaction
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ def enforce_cap(ports: Ports, machine: Machine, now: float) -> float | None:
     if spent_usd >= cap_usd * domain.FULL and machine.state in _SPENDS:
         log.error("budget reached", extra={"machine": machine.id, "spent_usd": spent_usd, "budget_usd": cap_usd})
         alerts.write(ports, to_tell.of_cap(machine, spent_usd, cap_usd, now))
-        _try(machine.id, lambda: destroy.request(ports, machine.id, discard=True, requested_by=BY_BUDGET))
+        guard = _as_judged(machine)
+        _try(machine.id, lambda: destroy.request(ports, machine.id, discard=True, requested_by=BY_BUDGET, guard=guard))
     elif spent_usd >= cap_usd * domain.FULL and machine.paused_instance_id is not None:
         # Its disk alone bills, and what is on it is saved.
         _try(machine.id, lambda: hibernate.request(ports, machine.id, tier=HIBERNATE, requested_by=BY_BUDGET))
@@ -140,20 +142,51 @@ def _act(ports: Ports, budget: Budget, name: str) -> None:
     machine = ports.store.get(Machine, name)
     if machine is None or budget.action in (BudgetAction.WARN, BudgetAction.STOP_NEW):
         return
-    if machine.state in _NOTHING_TO_LOSE or (budget.action is BudgetAction.DESTROY and machine.state in _SPENDS):
+    guard = _as_judged(machine, budget)
+    spends = machine.state in _SPENDS
+    if machine.state in _NOTHING_TO_LOSE or (budget.action is BudgetAction.DESTROY and spends):
         # One that never ran has nothing in it: to give it up loses nothing.
-        _try(name, lambda: destroy.request(ports, name, discard=True, requested_by=BY_BUDGET))
-    elif machine.job_id is not None and machine.state is MachineState.RUNNING and end_for_budget(ports, machine):
+        _try(name, lambda: destroy.request(ports, name, discard=True, requested_by=BY_BUDGET, guard=guard))
+    elif machine.job_id is not None and machine.state is MachineState.RUNNING and _ends_job(ports, machine, guard):
         log.info("budget: a job is ended", extra={"machine": name})
     elif budget.action is BudgetAction.HIBERNATE:
         sleeps_on_disk = machine.state is MachineState.HIBERNATED and machine.paused_instance_id is not None
         if (machine.state is MachineState.RUNNING or sleeps_on_disk) and _may_try(ports, budget, name):
-            _try(name, lambda: hibernate.request(ports, name, tier=HIBERNATE, requested_by=BY_BUDGET))
+            _try(name, lambda: hibernate.request(ports, name, tier=HIBERNATE, requested_by=BY_BUDGET, guard=guard))
     elif budget.action is BudgetAction.DESTROY:
         if machine.state is MachineState.HIBERNATED:
-            _try(name, lambda: destroy.request(ports, name, discard=True, requested_by=BY_BUDGET))
+            _try(name, lambda: destroy.request(ports, name, discard=True, requested_by=BY_BUDGET, guard=guard))
     elif machine.state in (MachineState.RUNNING, MachineState.HIBERNATED) and _may_try(ports, budget, name):
-        _try(name, lambda: destroy.request(ports, name, discard=False, snapshot_first=True, requested_by=BY_BUDGET))
+        _try(
+            name,
+            lambda: destroy.request(
+                ports, name, discard=False, snapshot_first=True, requested_by=BY_BUDGET, guard=guard
+            ),
+        )
+
+
+def _as_judged(machine: Machine, budget: Budget | None = None) -> Guard:
+    """Held against the records as a budget's word is written down. A sweep may have been frozen for minutes since it
+    judged: then a budget may have been raised, a boot have ended and its user have written files, or the machine be
+    another of the same name; what is lost by a word that holds no more is lost for ever (invariant 4)."""
+
+    def guard(tx: Transaction, fresh: Machine) -> None:
+        known = tx.get(Budget, budget.id) if budget is not None else None
+        same_budget = budget is None or (known is not None and known.updated_at == budget.updated_at)
+        same_machine = (fresh.created_at, fresh.state) == (machine.created_at, machine.state)
+        if not (same_budget and same_machine and fresh.spec.budget_usd == machine.spec.budget_usd):
+            raise Conflict(f"{machine.id}, or its budget, has changed since it was judged", code="judged_anew")
+
+    return guard
+
+
+def _ends_job(ports: Ports, machine: Machine, guard: Guard) -> bool:
+    """Whether its job is ended, or is not to be now: whatever else would end the machine waits for the next look."""
+    try:
+        return end_for_budget(ports, machine, guard)
+    except Conflict as error:
+        log.info("budget: a job is not ended now", extra={"machine": machine.id, "error": str(error)})
+        return True
 
 
 def _may_try(ports: Ports, budget: Budget, name: str) -> bool:

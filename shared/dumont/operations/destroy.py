@@ -43,7 +43,7 @@ from dumont.domain.states import check_transition
 from dumont.operations import engine_runs, naming, routes, tend, unsaved_work
 from dumont.operations.invocation import Invocation
 from dumont.operations.job_facts import BY, nudge, open_job
-from dumont.operations.runner import Workflow, new_operation, publish
+from dumont.operations.runner import Guard, Workflow, new_operation, publish
 from dumont.operations.verification import verify
 from dumont.ports import Ports, Transaction
 
@@ -70,12 +70,14 @@ def request(
     request_id: str = "",
     snapshot_first: bool = False,
     epoch: int | None = None,
+    guard: Guard | None = None,
 ) -> tuple[Machine, Operation]:
     """Accept the destruction of a machine; a second request meets the first one's operation. It takes over from a
     provision under way, whose instances it then releases.
 
     With `epoch`, it is the machine as it was at that epoch that is meant, and none that has come since.
-    Raises `Unknown` for a machine that is not there, `Conflict` while another operation holds it.
+    Raises `Unknown` for a machine that is not there, `Conflict` while another operation holds it, or if the `guard`
+    says so.
     """
     check_machine_name(name)
     if discard and snapshot_first:
@@ -89,6 +91,8 @@ def request(
             raise Unknown(f"there is no machine named {name}", field="name", hint="`dumont ls` shows those there are")
         if epoch is not None and machine.epoch != epoch:
             raise Conflict(f"{name} has moved on: it is at epoch {machine.epoch}, not {epoch}", code="moved_on")
+        if guard is not None:
+            guard(tx, machine)
         held_by = tx.get(Operation, machine.operation_id) if machine.operation_id is not None else None
         if held_by is not None and held_by.open and held_by.kind is OperationKind.DESTROY:
             # "--discard" or "--snapshot" said now holds for the one under way.

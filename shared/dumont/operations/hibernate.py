@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -47,7 +47,7 @@ from dumont.operations import engine_runs, ledger, routes, tend
 from dumont.operations.heartbeats import first_heartbeat, has_stopped
 from dumont.operations.invocation import Invocation
 from dumont.operations.job_facts import nudge
-from dumont.operations.runner import Workflow, new_operation, publish
+from dumont.operations.runner import Guard, Workflow, new_operation, publish
 from dumont.operations.verification import verify
 from dumont.ports import Ports, Transaction
 
@@ -60,10 +60,6 @@ LOOK_SECONDS = 5.0
 ASLEEP = Problem(code="asleep", detail="its machine went to sleep")
 
 
-StillWanted = Callable[[Machine, Heartbeat | None, float], bool]
-"""Of the machine and its last heartbeat as they are when it is written down, and of the time then."""
-
-
 def request(
     ports: Ports,
     name: str,
@@ -71,13 +67,13 @@ def request(
     tier: str,
     requested_by: str,
     request_id: str = "",
-    still_wanted: StillWanted | None = None,
+    guard: Guard | None = None,
 ) -> Operation:
     """Put a running machine to sleep; asked for twice, it is one operation. A paused one that is to hibernate gives up
     its stopped instance.
 
-    Raises `Unknown`, or `Conflict` where it does not run, is in the middle of something, its host is silent, or it is
-    `still_wanted` no more.
+    Raises `Unknown`, or `Conflict` where it does not run, is in the middle of something, its host is silent, or the
+    `guard` says so.
     """
     check_machine_name(name)
     operation_id = ports.ids.new("op")
@@ -88,6 +84,8 @@ def request(
         machine = tx.get(Machine, name)
         if machine is None or machine.state is MachineState.DESTROYED:
             raise Unknown(f"there is no machine named {name}", field="name", hint="`dumont ls` shows those there are")
+        if guard is not None:
+            guard(tx, machine)
         held = tx.get(Operation, machine.operation_id) if machine.operation_id is not None else None
         if held is not None and held.open:
             if held.kind is OperationKind.HIBERNATE:
@@ -122,8 +120,6 @@ def request(
                 code="host_silent",
                 hint=f"see what becomes of it: dumont events {name}",
             )
-        if still_wanted is not None and not still_wanted(machine, beat, now):
-            raise Conflict(f"{name} is used, or kept awake, since it was to sleep", code="in_use")
         check_transition(machine.state, MachineState.HIBERNATING)
         # Its workload stops, and its heartbeats prove no idleness from here on: what they had proven is kept.
         proven = beat.activity.proven_idle_seconds if beat is not None and beat.activity is not None else 0.0

@@ -12,6 +12,7 @@ from dumont.domain.jobs import Ending, Job, JobState
 from dumont.domain.ledger import Kind, LedgerEntry
 from dumont.domain.records import Instance, Machine, MachineState
 from dumont.domain.snapshots import Snapshot
+from dumont.operations.runner import Guard
 from dumont.ports import Ports, Transaction
 
 BY = "job"
@@ -74,11 +75,15 @@ def stop(tx: Transaction, job: Job, ending: Ending, by: str, now: float) -> Job:
     return ending_job
 
 
-def end_for_budget(ports: Ports, machine: Machine) -> bool:
+def end_for_budget(ports: Ports, machine: Machine, guard: Guard) -> bool:
     """End the job that a machine is for, if that goes on: its command is stopped first, so that what it writes is
-    saved, and none of it is written after the copy. True if there is such a job."""
+    saved, and none of it is written after the copy. True if there is such a job. Raises `Conflict` if the `guard`
+    says so."""
 
     def work(tx: Transaction) -> bool:
+        fresh = tx.get(Machine, machine.id)
+        if fresh is not None:
+            guard(tx, fresh)
         job = open_job(tx, machine)
         if job is not None and job.ending is Ending.NONE:
             stop(tx, job, Ending.BUDGET, BY_BUDGET, ports.clock.now())

@@ -14,7 +14,7 @@ from dumont.domain.names import shard_of
 from dumont.domain.records import Instance, Machine, Operation, OperationKind, OperationState
 from dumont.operations.invocation import LEASE_SECONDS, Invocation, LeaseLostError
 from dumont.operations.rest import wake, wake_if_possible
-from dumont.ports import Ports
+from dumont.ports import Ports, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,11 @@ TOPICS: Mapping[OperationKind, str] = {
 
 
 _HURRY = (OperationKind.FAILOVER, OperationKind.WAKE)
+
+
+Guard = Callable[[Transaction, Machine], None]
+"""Raises `Conflict` where an operation is not to begin after all. Called in the transaction that begins it, with the
+machine as it is then: whoever asks may have been frozen, for minutes, since it judged."""
 
 
 @dataclass(frozen=True)

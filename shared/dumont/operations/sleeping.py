@@ -14,7 +14,7 @@ from dumont.domain.idle import Activity
 from dumont.domain.records import Machine, MachineState
 from dumont.domain.tiers import Choice, Tier
 from dumont.operations import hibernate, idle, wake
-from dumont.operations.hibernate import StillWanted
+from dumont.operations.runner import Guard
 from dumont.ports import Ports, Transaction
 
 log = logging.getLogger(__name__)
@@ -37,8 +37,14 @@ def by_idleness(ports: Ports, machine: Machine, now: float) -> float | None:
     if choice is None or choice.tier is Tier.AWAKE:
         return _next(choice, now - (activity.proven_idle_seconds if activity is not None else 0.0), now)
     log.info("idle: going to sleep", extra={"machine": machine.id, "tier": choice.tier.value})
-    # Judged anew as it is written: this sweep may have been frozen since it looked, and the machine be in use by now.
-    _sleep(ports, machine, choice.tier, "idleness", lambda m, beat, at: idle.verdict(m, _activity(beat), at).idle)
+
+    def still_idle(tx: Transaction, fresh: Machine) -> None:
+        # This sweep may have been frozen since it looked, and the machine be in use by now, or kept awake.
+        heard = _activity(tx.get(Heartbeat, fresh.instance_id or ""))
+        if not idle.verdict(fresh, heard, ports.clock.now()).idle:
+            raise Conflict(f"{fresh.id} is used, or kept awake, since it was found idle", code="in_use")
+
+    _sleep(ports, machine, choice.tier, "idleness", still_idle)
     return now + AGAIN_SECONDS
 
 
@@ -81,7 +87,12 @@ def _honour(ports: Ports, machine: Machine, action: str, now: float) -> bool:
     if action == "wake" and machine.state is MachineState.HIBERNATED:
         return _tried(machine, lambda: wake.request(ports, machine.id, requested_by="timetable"))
     if action == "sleep" and machine.state is MachineState.RUNNING and now >= machine.keep_until:
-        return _sleep(ports, machine, Tier.HIBERNATE, "timetable", lambda m, _, at: at >= m.keep_until)
+
+        def not_kept(_: Transaction, fresh: Machine) -> None:
+            if ports.clock.now() < fresh.keep_until:
+                raise Conflict(f"{fresh.id} is kept awake", code="kept_awake")
+
+        return _sleep(ports, machine, Tier.HIBERNATE, "timetable", not_kept)
     return True
 
 
@@ -91,13 +102,11 @@ def _honoured(tx: Transaction, name: str, at: float) -> None:
         tx.put(replace(machine, timetable_at=at))
 
 
-def _sleep(
-    ports: Ports, machine: Machine, tier: Tier, requested_by: str, still_wanted: StillWanted | None = None
-) -> bool:
+def _sleep(ports: Ports, machine: Machine, tier: Tier, requested_by: str, guard: Guard | None = None) -> bool:
     depth = hibernation.PAUSE if tier is Tier.PAUSE else hibernation.HIBERNATE
     return _tried(
         machine,
-        lambda: hibernate.request(ports, machine.id, tier=depth, requested_by=requested_by, still_wanted=still_wanted),
+        lambda: hibernate.request(ports, machine.id, tier=depth, requested_by=requested_by, guard=guard),
     )
 
 
