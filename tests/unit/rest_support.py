@@ -39,15 +39,16 @@ class CountedIds:
 
 
 class FrozenBefore:
-    """A store whose client is frozen before its first transaction, in which meanwhile something happens."""
+    """A store whose client is frozen before a transaction, its first if not another, while something happens."""
 
-    def __init__(self, inner: Store, meanwhile: Callable[[], object]) -> None:
-        self._inner, self._meanwhile = inner, meanwhile
+    def __init__(self, inner: Store, meanwhile: Callable[[], object], *, after: int = 0) -> None:
+        self._inner, self._meanwhile, self._after = inner, meanwhile, after
         self.get, self.find = inner.get, inner.find
 
     def transact(self, work: Callable[[Transaction], T]) -> T:
-        meanwhile, self._meanwhile = self._meanwhile, lambda: None
-        meanwhile()
+        if self._after == 0:
+            self._meanwhile()
+        self._after -= 1
         return self._inner.transact(work)
 
 

@@ -21,7 +21,7 @@ from dumont.operations.sweep import sweep
 from dumont.ports import Blobs, Ports, Query
 from tests.contract.stores import instance, put
 from tests.simulation.engine import SimBlobs
-from tests.unit.rest_support import ManualClock, make_ports
+from tests.unit.rest_support import FrozenBefore, ManualClock, make_ports
 
 NOW = 1_800_000_000.0
 SPEC = MachineSpec(gpu="RTX 4090")
@@ -217,3 +217,26 @@ def test_while_one_job_is_open_the_sweeps_go_on() -> None:
     assert look(ports_of(store)).any
     with pytest.raises(Conflict):
         jobs.request(ports_of(store, url=""), "train", SPEC, requested_by="u")
+
+
+def gives_its_name_to_another(ports: Ports) -> None:
+    """The job's machine goes, and its user makes another of its name, which is for no job."""
+    mine = replace(machine_of(ports), job_id=None, operation_id=None, state=MachineState.RUNNING, created_at=NOW + 60)
+    ports.store.transact(lambda tx: tx.put(mine))
+
+
+def test_who_is_frozen_while_a_job_is_cancelled_destroys_no_machine_of_the_same_name() -> None:
+    ports = ports_of(MemoryStore())
+    job = accepted(ports)
+    runs(ports, job)
+    frozen = FrozenBefore(ports.store, lambda: gives_its_name_to_another(ports), after=1)
+    jobs.cancel(dataclasses.replace(ports, store=frozen), job.id, discard=True, requested_by="u")
+    assert machine_of(ports).operation_id is None, "nobody asked for that one to go"
+
+
+def test_a_step_that_is_frozen_before_it_lets_go_lets_no_other_machine_go() -> None:
+    ports = ports_of(MemoryStore())
+    job = accepted(ports)
+    frozen = FrozenBefore(ports.store, lambda: gives_its_name_to_another(ports), after=2)
+    jobs.cancel(dataclasses.replace(ports, store=frozen), job.id, discard=False, requested_by="u")
+    assert machine_of(ports).operation_id is None

@@ -24,7 +24,7 @@ from dumont.domain.snapshots import Snapshot, by_preference
 from dumont.domain.subscriptions import Delivery
 from dumont.operations import destroy, finish, job_facts, provision, subscribers
 from dumont.operations.job_facts import BY, stop
-from dumont.operations.runner import publish
+from dumont.operations.runner import Guard, publish
 from dumont.ports import Ports, Transaction
 
 log = logging.getLogger(__name__)
@@ -154,10 +154,16 @@ def cancel(ports: Ports, which: str, *, discard: bool, requested_by: str) -> Job
     job = ports.store.transact(work)
     machine = ports.store.get(Machine, job.machine)
     if discard and not job.ended and machine is not None and machine.job_id == job.id:
-        destroy.request(ports, job.machine, discard=True, requested_by=requested_by)
+        try:
+            destroy.request(ports, job.machine, discard=True, requested_by=requested_by, guard=_is_for(job))
+        except Conflict as error:
+            if error.code != ANOTHERS:
+                raise
     step(ports, job.id)
     return find(ports, job.id)
 
+
+ANOTHERS = "anothers_machine"
 
 # --- The mover ----------------------------------------------------------------------------------------------------
 
@@ -217,7 +223,7 @@ def step(ports: Ports, job_id: str) -> domain.JobAction | None:
     if op is not None:
         publish(ports, op)
     if isinstance(action, domain.LetGo):
-        _try(job, lambda: destroy.request(ports, job.machine, discard=False, requested_by=BY))
+        _try(job, lambda: destroy.request(ports, job.machine, discard=False, requested_by=BY, guard=_is_for(job)))
     if isinstance(action, domain.Conclude) and action.problem is domain.DESTROYED:
         _say_who(ports, job)
     return action
@@ -241,6 +247,16 @@ def _say_who(ports: Ports, job: Job) -> None:
 
             ports.store.transact(work)
             return
+
+
+def _is_for(job: Job) -> Guard:
+    """Whoever lets a job's machine go may have been frozen since it looked: its name may be another machine's."""
+
+    def guard(_: Transaction, fresh: Machine) -> None:
+        if fresh.job_id != job.id:
+            raise Conflict(f"{fresh.id} is another machine by now, and not {job.id}'s", code=ANOTHERS)
+
+    return guard
 
 
 def _try(job: Job, act: Callable[[], object]) -> None:
