@@ -19,8 +19,10 @@ def destroy(call: Call) -> Answer:
     if call.path:
         raise no_such_path(call)
     wish = call.body(DestroyRequest)
-    words = {"discard": wish.discard, "snapshot_first": wish.snapshot}
-    machine, op = request(call.ports, wish.name, requested_by=call.caller, request_id=call.request_id, **words)
+    machine, op = request(
+        call.ports, wish.name, discard=wish.discard, snapshot_first=wish.snapshot,
+        requested_by=call.caller, request_id=call.request_id,
+    )  # fmt: skip
     body = {
         "machine": views.machine(look.machine(call.ports, machine.id)),
         "operation": views.operation(look.operation(call.ports, op.id)),
