@@ -168,8 +168,8 @@ def needed_packs_collected() -> Made:
 
 
 def sweeps_not_resumed() -> Made:
-    """A wish that comes while the sweeps rest leaves their schedule paused."""
-    return ["7", "8"], [answering(runner, "wake_if_possible", False)]
+    """A wish that comes while the sweeps rest leaves their schedule paused, and so does who works on it."""
+    return ["7", "8"], [answering(runner, "wake_if_possible", False), answering(runner, "_resume", True)]
 
 
 # --- Keys ---------------------------------------------------------------------------------------------------------

@@ -332,7 +332,7 @@ class Invariants:
                 and not record.turns
                 and billed_usd > costs.total_at_most_usd([record], now) + UNSEEN_USD
             ):
-                raise Broken(f"{label} cost ${billed_usd:.6f}, more than it could have: {record}")
+                raise Broken(f"invariant 8: {label} cost ${billed_usd:.6f}, more than it could have: {record}")
         if abs(apart_usd) > 0.01:
             raise Broken(f"the ledger is ${apart_usd:.4f} beside the market's bill")
 
