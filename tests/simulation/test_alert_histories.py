@@ -11,6 +11,7 @@ import pytest
 
 from dumont.domain.alerts import Alert, AlertKind
 from dumont.domain.errors import NotTold
+from dumont.domain.hibernation import BY_BUDGET
 from dumont.domain.messages import Message
 from dumont.domain.moving import is_fenced
 from dumont.domain.records import Operation, OperationKind, OperationState
@@ -103,9 +104,11 @@ def check(world: World, chat: Chat) -> int:
     assert not twice, f"told twice: {twice}"
     wanted = set()
     for op in world.ports.store.find(Operation, Query(limit=10_000)):
+        # What a budget tries in vain is told once for all tries, from the second on (`domain.enforcement`).
+        in_vain = op.requested_by == BY_BUDGET and op.state is OperationState.FAILED
         told_of = {
             OperationKind.FAILOVER: is_fenced(op) or op.state is OperationState.FAILED,
-            OperationKind.HIBERNATE: not op.open and op.state is not OperationState.SUPERSEDED,
+            OperationKind.HIBERNATE: not op.open and op.state is not OperationState.SUPERSEDED and not in_vain,
             OperationKind.WAKE: not op.open,
             OperationKind.REAP: not op.open,
         }
