@@ -231,3 +231,20 @@ def test_a_sweep_that_is_frozen_once_it_has_judged_puts_nothing_to_sleep_that_is
     found = host.store.get(Machine, "trainer")
     assert found is not None
     assert found.state is (MachineState.HIBERNATING if sleeps else MachineState.RUNNING)
+
+
+def test_a_sweep_that_is_frozen_once_it_has_judged_a_paused_machine_lets_it_run_if_it_was_woken() -> None:
+    host = Host(replace(SPEC, sleep_tier="hibernate"))
+    host.put(state=MachineState.HIBERNATED, instance_id=None, paused_instance_id="i-1", slept_at=NOW, unused_since=NOW)
+    machine = host.store.get(Machine, "trainer")
+    assert machine is not None
+
+    def woken() -> None:
+        host.put(state=MachineState.RUNNING, instance_id="i-1", paused_instance_id=None)
+
+    host.clock.sleep(3600.0)
+    sweeps = with_ports(host.ports, store=FrozenBefore(host.store, woken))
+    sleeping.by_idleness(sweeps, machine, host.clock.now())
+    found = host.store.get(Machine, "trainer")
+    assert found is not None
+    assert (found.state, found.operation_id) == (MachineState.RUNNING, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dumont.domain.errors import Conflict, IllegalTransition
+from dumont.domain.records import Machine
 from dumont.domain.records import MachineState as S
 
 TRANSITIONS: dict[S, frozenset[S]] = {
@@ -26,6 +27,11 @@ def check_transition(before: S, after: S) -> None:
     """Raise `IllegalTransition` unless `after` may follow `before` (staying is no transition and always allowed)."""
     if before is not after and after not in TRANSITIONS[before]:
         raise IllegalTransition(f"a machine that is {before} cannot become {after}")
+
+
+def is_as_judged(judged: Machine, now_is: Machine) -> bool:
+    """Whether a machine is the one that was judged, and no other of its name, and in the same state."""
+    return (now_is.created_at, now_is.state) == (judged.created_at, judged.state)
 
 
 def not_running(name: str, state: S) -> Conflict:

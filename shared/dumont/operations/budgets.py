@@ -20,6 +20,7 @@ from dumont.domain.hibernation import BY_BUDGET, HIBERNATE
 from dumont.domain.ledger import Kind, LedgerEntry
 from dumont.domain.names import shard_of
 from dumont.domain.records import Instance, Machine, MachineState, Operation
+from dumont.domain.states import is_as_judged
 from dumont.domain.subscriptions import Delivery
 from dumont.operations import alerts, destroy, hibernate, subscribers
 from dumont.operations.job_facts import end_for_budget
@@ -46,14 +47,17 @@ def enforce_cap(ports: Ports, machine: Machine, now: float) -> float | None:
     instances = [i for i in ever if i.intended_at >= machine.created_at]
     traffic_usd = _traffic_usd(ports, machine)
     spent_usd = costs.total_at_most_usd(instances, now) + traffic_usd
+    guard = _as_judged(machine)
     if spent_usd >= cap_usd * domain.FULL and machine.state in _SPENDS:
         log.error("budget reached", extra={"machine": machine.id, "spent_usd": spent_usd, "budget_usd": cap_usd})
         alerts.write(ports, to_tell.of_cap(machine, spent_usd, cap_usd, now))
-        guard = _as_judged(machine)
         _try(machine.id, lambda: destroy.request(ports, machine.id, discard=True, requested_by=BY_BUDGET, guard=guard))
     elif spent_usd >= cap_usd * domain.FULL and machine.paused_instance_id is not None:
         # Its disk alone bills, and what is on it is saved.
-        _try(machine.id, lambda: hibernate.request(ports, machine.id, tier=HIBERNATE, requested_by=BY_BUDGET))
+        _try(
+            machine.id,
+            lambda: hibernate.request(ports, machine.id, tier=HIBERNATE, requested_by=BY_BUDGET, guard=guard),
+        )
     return costs.budget_deadline(instances, cap_usd - traffic_usd, now)
 
 
@@ -143,8 +147,7 @@ def _act(ports: Ports, budget: Budget, name: str) -> None:
     if machine is None or budget.action in (BudgetAction.WARN, BudgetAction.STOP_NEW):
         return
     guard = _as_judged(machine, budget)
-    spends = machine.state in _SPENDS
-    if machine.state in _NOTHING_TO_LOSE or (budget.action is BudgetAction.DESTROY and spends):
+    if machine.state in _NOTHING_TO_LOSE or (budget.action is BudgetAction.DESTROY and machine.state in _SPENDS):
         # One that never ran has nothing in it: to give it up loses nothing.
         _try(name, lambda: destroy.request(ports, name, discard=True, requested_by=BY_BUDGET, guard=guard))
     elif machine.job_id is not None and machine.state is MachineState.RUNNING and _ends_job(ports, machine, guard):
@@ -173,8 +176,7 @@ def _as_judged(machine: Machine, budget: Budget | None = None) -> Guard:
     def guard(tx: Transaction, fresh: Machine) -> None:
         known = tx.get(Budget, budget.id) if budget is not None else None
         same_budget = budget is None or (known is not None and known.updated_at == budget.updated_at)
-        same_machine = (fresh.created_at, fresh.state) == (machine.created_at, machine.state)
-        if not (same_budget and same_machine and fresh.spec.budget_usd == machine.spec.budget_usd):
+        if not (same_budget and is_as_judged(machine, fresh) and fresh.spec.budget_usd == machine.spec.budget_usd):
             raise Conflict(f"{machine.id}, or its budget, has changed since it was judged", code="judged_anew")
 
     return guard

@@ -12,9 +12,9 @@ from dumont.domain.errors import Conflict, Unknown
 from dumont.domain.heartbeats import Heartbeat
 from dumont.domain.idle import Activity
 from dumont.domain.records import Machine, MachineState
+from dumont.domain.states import is_as_judged
 from dumont.domain.tiers import Choice, Tier
 from dumont.operations import hibernate, idle, wake
-from dumont.operations.runner import Guard
 from dumont.ports import Ports, Transaction
 
 log = logging.getLogger(__name__)
@@ -38,11 +38,9 @@ def by_idleness(ports: Ports, machine: Machine, now: float) -> float | None:
         return _next(choice, now - (activity.proven_idle_seconds if activity is not None else 0.0), now)
     log.info("idle: going to sleep", extra={"machine": machine.id, "tier": choice.tier.value})
 
-    def still_idle(tx: Transaction, fresh: Machine) -> None:
-        # This sweep may have been frozen since it looked, and the machine be in use by now, or kept awake.
+    def still_idle(tx: Transaction, fresh: Machine) -> bool:
         heard = _activity(tx.get(Heartbeat, fresh.instance_id or ""))
-        if not idle.verdict(fresh, heard, ports.clock.now()).idle:
-            raise Conflict(f"{fresh.id} is used, or kept awake, since it was found idle", code="in_use")
+        return idle.verdict(fresh, heard, ports.clock.now()).idle
 
     _sleep(ports, machine, choice.tier, "idleness", still_idle)
     return now + AGAIN_SECONDS
@@ -87,12 +85,9 @@ def _honour(ports: Ports, machine: Machine, action: str, now: float) -> bool:
     if action == "wake" and machine.state is MachineState.HIBERNATED:
         return _tried(machine, lambda: wake.request(ports, machine.id, requested_by="timetable"))
     if action == "sleep" and machine.state is MachineState.RUNNING and now >= machine.keep_until:
-
-        def not_kept(_: Transaction, fresh: Machine) -> None:
-            if ports.clock.now() < fresh.keep_until:
-                raise Conflict(f"{fresh.id} is kept awake", code="kept_awake")
-
-        return _sleep(ports, machine, Tier.HIBERNATE, "timetable", not_kept)
+        return _sleep(
+            ports, machine, Tier.HIBERNATE, "timetable", lambda _, fresh: ports.clock.now() >= fresh.keep_until
+        )
     return True
 
 
@@ -102,8 +97,21 @@ def _honoured(tx: Transaction, name: str, at: float) -> None:
         tx.put(replace(machine, timetable_at=at))
 
 
-def _sleep(ports: Ports, machine: Machine, tier: Tier, requested_by: str, guard: Guard | None = None) -> bool:
+def _sleep(
+    ports: Ports,
+    machine: Machine,
+    tier: Tier,
+    requested_by: str,
+    still_wanted: Callable[[Transaction, Machine], bool] = lambda *_: True,
+) -> bool:
+    """False where it was not begun. This sweep may have been frozen since it judged: a machine that was paused may have
+    been woken by now, and one that was idle be in use (invariant 6)."""
     depth = hibernation.PAUSE if tier is Tier.PAUSE else hibernation.HIBERNATE
+
+    def guard(tx: Transaction, fresh: Machine) -> None:
+        if not is_as_judged(machine, fresh) or not still_wanted(tx, fresh):
+            raise Conflict(f"{machine.id} is not to sleep any more", code="judged_anew")
+
     return _tried(
         machine,
         lambda: hibernate.request(ports, machine.id, tier=depth, requested_by=requested_by, guard=guard),
