@@ -136,7 +136,7 @@ $(DEMO) $(DEV): $(VENV)/.%: requirements/%.txt pyproject.toml | $(VENV)/bin/pyth
 	@echo 'installing $<'
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements/dev.txt >$(VENV)/uv.txt
 	@{ $(PIP) install --no-compile --require-hashes -r $(VENV)/uv.txt && $(BIN)/python -m uv pip install --quiet \
-		--no-config --python $(BIN)/python --require-hashes -r $<; } || $(PIP) install --no-compile --require-hashes -r $<
+		--system-certs --no-config --python $(BIN)/python --require-hashes -r $<; } || $(PIP) install --no-compile --require-hashes -r $<
 	@$(PIP) install --no-compile --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib shared >/dev/null || true
 	@touch $@

@@ -69,7 +69,8 @@ class Environments:
     def _install(self, python: str, requirements: Path) -> None:
         options = ["--quiet", "--require-hashes", "-r", str(requirements)]
         # uv takes a quarter of pip's time. Where an index is told to pip alone, pip does it.
-        uv = [sys.executable, "-m", "uv", "pip", "install", "--python", python, "--cache-dir", str(self.folder / "uv")]
+        place = ["--python", python, "--cache-dir", str(self.folder / "uv")]
+        uv = [sys.executable, "-m", "uv", "pip", "install", "--system-certs", *place]
         with contextlib.suppress(subprocess.TimeoutExpired):
             if subprocess.run([*uv, "--compile-bytecode", *options], check=False, timeout=120).returncode == 0:
                 return
