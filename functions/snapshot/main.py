@@ -24,7 +24,8 @@ def snapshot(call: Call) -> Answer:
         case "POST", [which, "keep"]:
             return answers.snapshot(do.keep(ports, which, wanted=call.body(KeepRequest).keep))
         case "POST", []:
-            op = do.request_snapshot(ports, call.body(SnapshotRequest).name, requested_by=by)
+            wish = call.body(SnapshotRequest)
+            op = do.request_snapshot(ports, wish.name, rehash=wish.rehash, requested_by=by)
         case "POST", [which, "verify"]:
             op = do.request_reading(ports, which, requested_by=by)
         case "POST", [which, "diff"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import hmac
 import json
 import os
@@ -31,7 +32,9 @@ from tests.end_to_end.snapshot_support import (
 from tests.engine_rig import picture
 
 Json = dict[str, Any]
-NAMES = ("writer", "twice", "loser", "patient", "victim", "hasty")
+NAMES = ("writer", "twice", "loser", "patient", "victim", "hasty", "choosy")
+
+SPECS: dict[str, Json] = {"choosy": {"keep_last": 1, "keep_hourly": 0, "keep_daily": 0, "snapshot_md5": "small"}}
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def store(cloud: Cloud) -> ObjectStore:
 @pytest.fixture(scope="module")
 def hosts(cloud: Cloud) -> Iterator[dict[str, Host]]:
     """A machine for each test, by name: rented at once, and given back at once."""
-    asked = {name: cloud.up(name, race_width=1) for name in NAMES}
+    asked = {name: cloud.up(name, race_width=1, **SPECS.get(name, {})) for name in NAMES}
     for name, operation in asked.items():
         assert cloud.ended(operation)["state"] == "succeeded", name
     yield {name: Host(cloud, name) for name in NAMES}
@@ -182,6 +185,26 @@ def test_snapshots_are_compared_read_back_and_kept(cloud: Cloud, twice: Twice) -
     assert seen(cloud, twice.first)["deep_verified_at"] > 0
     kept = cloud.http.post(f"/snapshot/{twice.second}/keep", json={"keep": True})
     assert kept.json()["snapshot"]["keep"] is True
+
+
+def test_which_stay_what_is_hashed_and_what_is_read_again_are_choices(cloud: Cloud, hosts: dict[str, Host]) -> None:
+    host = hosts["choosy"]
+    noise(host.workspace, "weights", 17)
+    noise(host.workspace, "code", 1)
+    first = snapshot_of(cloud, "choosy")["id"]
+    home = host.folder / "home/.dumont"
+    known = json.loads((home / "state/files.json").read_text())["files"]
+    md5 = hashlib.md5((host.workspace / "code").read_bytes(), usedforsecurity=False).hexdigest()
+    assert {path: md5 in row for path, row in known.items()} == {"code": True, "weights": False}
+    second = snapshot_of(cloud, "choosy")["id"]
+    assert complete_ones(cloud, "choosy") == [second], "the last one is what stays"
+    assert seen(cloud, first)["state"] == "deleted"
+    told = cloud.cli("snapshot", "choosy", "--rehash", "--json")
+    assert told.returncode == 0, told.stdout + told.stderr
+    third = json.loads(told.stdout)["snapshot"]["id"]
+    ends = [json.loads(out.read_text().splitlines()[-1]) for out in home.glob("runs/*/out.jsonl")]
+    read = {end["snapshot_id"]: end["files_read"] for end in ends}
+    assert read == {first: 2, second: 0, third: 2}
 
 
 def test_a_snapshot_with_a_pack_that_the_store_has_lost_never_counts(

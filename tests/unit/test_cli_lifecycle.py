@@ -74,6 +74,7 @@ def test_each_field_of_a_spec_has_its_option(renting: World, tmp_path: Path) -> 
         "--gpu L4 --count 2 --min-vram 24 --max-price 1 --min-reliability 0.9 --min-download 100 --min-cuda 12 "
         "--region SE --unverified --interruptible --disk 30 --image ubuntu --workspace work --race 2 "
         "--boot-timeout 100 --ssh-timeout 30 --hours 2 --budget 5 --snapshot-every 10 --verify-every 3 "
+        "--keep-last 4 --keep-hourly 5 --keep-daily 6 --snapshot-md5 small "
         "--run serve.sh --restart on-failure --max-restarts 4 --health port:8000 --heartbeat 2 --fence-after 20 "
         "--no-failover "
         f"--stateless --max-failovers 3 --spare stopped --spare-refresh 30 --ssh-key {public} "

@@ -79,6 +79,11 @@ def test_a_snapshot_in_json_and_detached(taking: World) -> None:
     assert output(taking.run("snapshot", "--json", "--detach", "trainer"))["snapshot"]["state"] == "taking"
 
 
+def test_a_snapshot_that_trusts_no_times_is_asked_for_by_a_word(taking: World) -> None:
+    assert taking.run("snapshot", "trainer", "--rehash", "--detach").exit_code == 0
+    assert sent(taking, "POST /snapshot") == {"name": "trainer", "rehash": True}
+
+
 def test_a_snapshot_that_lacks_files_is_no_success_for_a_script(taking: World) -> None:
     missing = [f"logs/{n}" for n in range(12)]
     taking.says(f"GET /snapshot/{ID}", {"snapshot": view(state="incomplete", missing=missing)})

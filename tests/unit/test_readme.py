@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
+from dumont.cli.commands.snapshots import SnapshotGroup
 from dumont.cli.main import cli
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +42,8 @@ def asked(call: str) -> tuple[click.Command, list[str]]:
     command: click.Command = cli
     for word in words:
         known = command.commands.get(word.split("|")[0]) if isinstance(command, click.Group) else None
+        if known is None and isinstance(command, SnapshotGroup) and not word.startswith("-"):
+            known = command.commands["take"]  # a machine's name
         if known is None:
             break
         command = known

@@ -61,6 +61,15 @@ def test_retention_never_lets_the_newest_good_one_go(known: list[Snapshot], poli
     assert not [s for s in going if s.state is SnapshotState.TAKING or (s.keep and s.restorable)]
 
 
+def test_how_many_stay_is_its_users_word() -> None:
+    hours = [taken(f"h{hour}", NOW - hour * 3600.0) for hour in range(6)]
+    usual = snapshots.retention(MachineSpec())
+    assert (usual.last, usual.hourly, usual.daily) == (3, 24, 7)
+    assert snapshots.let_go(hours, usual) == []
+    few = snapshots.retention(MachineSpec(keep_last=1, keep_hourly=2, keep_daily=0))
+    assert [s.id for s in snapshots.let_go(hours, few)] == ["h5", "h4", "h3", "h2"]
+
+
 @given(SNAPSHOTS)
 def test_a_whole_snapshot_is_preferred_to_a_damaged_one_and_a_complete_one_to_an_incomplete(
     known: list[Snapshot],

@@ -300,6 +300,8 @@ class Operation(Record, frozen=True, kw_only=True):
     """Destroy: what the workspace holds is saved first, and only a complete snapshot lets it go on."""
     snapshot_id: str | None = None
     other_snapshot_id: str | None = None
+    rehash: bool = False
+    """Snapshot: every file is read, whatever its size and times say."""
     result: dict[str, list[str]] = {}  # noqa: RUF012 - msgspec copies it
     """Diff: paths that were added, removed, changed, touched."""
     path: str = ""

@@ -20,7 +20,7 @@ from dumont.domain.actions import (
     VerifySnapshot,
     Wait,
 )
-from dumont.domain.records import Machine, MachineState, Operation, OperationKind, Problem, Record
+from dumont.domain.records import Machine, MachineSpec, MachineState, Operation, OperationKind, Problem, Record
 
 
 class SnapshotState(enum.StrEnum):
@@ -118,9 +118,14 @@ def by_preference(snapshots: Iterable[Snapshot]) -> list[Snapshot]:
 class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which snapshots stay: the last so many, and the newest of each of the last hours and days that have one."""
 
-    last: int = 3
-    hourly: int = 24
-    daily: int = 7
+    last: int
+    hourly: int
+    daily: int
+
+
+def retention(spec: MachineSpec) -> Retention:
+    """What a machine's user wants to keep."""
+    return Retention(last=spec.keep_last, hourly=spec.keep_hourly, daily=spec.keep_daily)
 
 
 def let_go(snapshots: Sequence[Snapshot], policy: Retention) -> list[Snapshot]:

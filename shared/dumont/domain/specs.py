@@ -41,6 +41,14 @@ class MachineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     snapshot_every_minutes: Annotated[float, Meta(ge=1, le=100_000)] | None = None
     verify_every_days: Annotated[float, Meta(ge=0.01, le=3650)] | None = 7.0
     """Where snapshots are taken by themselves: how often the newest good one is read back whole; None: never."""
+    keep_last: Annotated[int, Meta(ge=1, le=1000)] = 3
+    """Retention: so many of the newest snapshots stay, and the newest of each of the last hours and days that have one.
+    The newest good one stays whatever these say, and what `dumont snapshot keep` keeps."""
+    keep_hourly: Annotated[int, Meta(ge=0, le=10_000)] = 24
+    keep_daily: Annotated[int, Meta(ge=0, le=10_000)] = 7
+    snapshot_md5: Literal["all", "small"] = "all"
+    """Which files a snapshot has the MD5 of, beside their BLAKE3: all, or those up to 16 MiB. MD5 takes one core a file
+    at 0.5 GB/s, and a large file that changed at all is hashed whole: it is most of a snapshot's time."""
     boot_timeout_seconds: Annotated[float, Meta(ge=1, le=7200)] = 600.0
     ssh_timeout_seconds: Annotated[float, Meta(ge=1, le=3600)] = 120.0
     """How long after the provider says "running" SSH may take; 12.4 s was seen usual, 47 s now and then."""

@@ -74,9 +74,10 @@ class SweepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class SnapshotRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The machine whose workspace to copy."""
+    """The machine whose workspace to copy; `rehash`: read every file, not only those whose size or times changed."""
 
     name: MachineName
+    rehash: bool = False
 
 
 class KeepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,7 +10,7 @@ from dumont import queries
 from dumont.domain import snapshots as domain
 from dumont.domain.errors import BlobError
 from dumont.domain.records import Machine, Operation
-from dumont.domain.snapshots import Collected, Retention, Snapshot, SnapshotState
+from dumont.domain.snapshots import Collected, Snapshot, SnapshotState
 from dumont.operations.invocation import Invocation
 from dumont.ports import Transaction
 
@@ -19,14 +19,13 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS = 3600.0
 """Packs younger than this stay: an engine that was superseded may still be sending."""
 DELETED_AT_ONCE = 1000
-RETENTION = Retention()
 
 
-def collect(invocation: Invocation, op: Operation) -> None:
+def collect(invocation: Invocation, op: Operation, machine: Machine) -> None:
     """Let go what retention lets go, then delete what no snapshot needs: first written down, then done."""
     ports = invocation.ports
     known = ports.store.find(Snapshot, queries.snapshots_of_machine(op.machine))
-    going = [s.id for s in domain.let_go(known, RETENTION)]
+    going = [s.id for s in domain.let_go(known, domain.retention(machine.spec))]
 
     def retire(tx: Transaction) -> None:
         fresh = [tx.get(Snapshot, snapshot_id) for snapshot_id in going]

@@ -54,7 +54,7 @@ def restorable(ports: Ports, name: str) -> list[Snapshot]:
 
 
 def job_of(
-    ports: Ports, op: Operation, snapshot: Snapshot | None, key: StoreKey, workspace: str, home: str
+    ports: Ports, op: Operation, machine: Machine, snapshot: Snapshot | None, key: StoreKey, workspace: str, home: str
 ) -> dict[str, Any]:
     """The job as the engine reads it. It holds keys: for its standard input alone."""
     action = domain.engine_action(op)
@@ -72,15 +72,14 @@ def job_of(
         "options": {"path": op.path} if op.path else {},
     }
     if action == "snapshot":
+        job["options"] |= {"md5": machine.spec.snapshot_md5, "rehash": op.rehash}
         collected = ports.store.get(Collected, op.machine)
         if collected is not None and collected.keys:
             job["options"]["forget_packs"] = list(collected.keys)
         return job
     other = None
     if action == "status":
-        machine = ports.store.get(Machine, op.machine)
-        others = stand_ins(ports, machine) if machine is not None else []
-        other = next((s for s in others if s != snapshot), None)
+        other = next((s for s in stand_ins(ports, machine) if s != snapshot), None)
     elif op.kind is OperationKind.DIFF:
         other = ports.store.get(Snapshot, op.other_snapshot_id or "")
     if snapshot is not None:

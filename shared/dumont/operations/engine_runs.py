@@ -61,7 +61,7 @@ def start(invocation: Invocation, op: Operation, machine: Machine) -> None:
         session = ports.make_shell().connect(machine.ssh, host_key=machine.host_key, timeout_seconds=8.0)
         try:
             workspace, home = engine_host.prepare(session, machine.spec.workspace, engine)
-            job = job_of(ports, op, snapshot, key, workspace, home)
+            job = job_of(ports, op, machine, snapshot, key, workspace, home)
             engine_host.start(session, run, engine, job)
         finally:
             session.close()

@@ -63,7 +63,7 @@ def _start(invocation: Invocation, op: Operation, machine: Machine, instance: In
         try:
             workspace, home = engine_host.prepare(session, machine.spec.workspace, engine)
             as_restore = replace(op, kind=OperationKind.RESTORE, path="")
-            job = engine_jobs.job_of(ports, as_restore, snapshot, key, workspace, home)
+            job = engine_jobs.job_of(ports, as_restore, machine, snapshot, key, workspace, home)
             if op.kind is OperationKind.DRILL:
                 job["options"]["read_back"] = True  # whether each byte comes back is what is rehearsed
             if instance.restored_snapshot_id is not None:

@@ -43,10 +43,11 @@ log = logging.getLogger(__name__)
 
 
 def request_snapshot(
-    ports: Ports, name: str, *, requested_by: str, reason: str = "user", request_id: str = ""
+    ports: Ports, name: str, *, requested_by: str, reason: str = "user", request_id: str = "", rehash: bool = False
 ) -> Operation:
     """Accept a snapshot of a running machine: its record (being taken) and its operation, in one transaction.
 
+    With `rehash` every file is read, not only those whose size or times have changed since the last one.
     Raises `Unknown`, or `Conflict` if the machine does not run or another operation holds it.
     """
     operation_id, snapshot_id = ports.ids.new("op"), ports.ids.new("snap")
@@ -55,7 +56,7 @@ def request_snapshot(
         machine = _free_running(tx, name)
         now = ports.clock.now()
         op = new_operation(operation_id, OperationKind.SNAPSHOT, name, machine.epoch, now, requested_by=requested_by)
-        op = replace(op, snapshot_id=snapshot_id, request_id=request_id)
+        op = replace(op, snapshot_id=snapshot_id, request_id=request_id, rehash=rehash)
         snapshot = Snapshot(
             id=snapshot_id,
             machine=name,
@@ -217,8 +218,8 @@ def perform(
             engine_runs.poll(invocation, op, machine)
         case VerifySnapshot():
             verify(invocation, op)
-        case CollectGarbage():
-            collect(invocation, op)
+        case CollectGarbage() if machine is not None:
+            collect(invocation, op, machine)
         case GiveUp():
             problem = action.problem
             invocation.apply(lambda _tx, o, _machine: replace(o, problem=o.problem or problem))

@@ -11,7 +11,7 @@ import click
 from dumont.cli.commands.completing import MachineName
 from dumont.cli.commands.gateway import serving_options
 from dumont.cli.commands.market import given, offer_filters
-from dumont.cli.commands.policies import as_fields, keeping_options
+from dumont.cli.commands.policies import as_fields, copying_options, keeping_options
 from dumont.cli.commands.sleeping import sleeping_fields, sleeping_options
 from dumont.cli.commands.templates import check_template, say_reach, template_options
 from dumont.cli.errors import USAGE, CliError, Json
@@ -28,10 +28,7 @@ from dumont.cli.output import Cli, common_options, duration, money
               "itself, 1 to 5. [default: 3]")  # fmt: skip
 @click.option("--boot-timeout", "boot_timeout_seconds", type=float, metavar="S", help="Give a boot up after S seconds.")
 @click.option("--ssh-timeout", "ssh_timeout_seconds", type=float, metavar="S", help="Give SSH up S seconds after boot.")
-@click.option("--snapshot-every", "snapshot_every_minutes", type=float, metavar="MINUTES", help="Take snapshots by "
-              "itself, so many minutes apart. [default: never]")  # fmt: skip
-@click.option("--verify-every", "verify_every_days", type=float, metavar="DAYS", help="Where snapshots are taken by "
-              "itself: how often the newest is read back whole; 0: never. [default: 7]")  # fmt: skip
+@copying_options
 @keeping_options
 @serving_options
 @sleeping_options

@@ -1,4 +1,6 @@
-"""The options of `dumont up` that say what a machine keeps running, and what becomes of it when its host dies."""
+"""The options of `dumont up` that say what a machine keeps running, what becomes of it when its host dies, and which
+copies of its workspace there are.
+"""
 
 from __future__ import annotations
 
@@ -75,6 +77,47 @@ def keeping_options(command: F) -> F:
                 type=int,
                 metavar="N",
                 help="After so many moves within a day stop and say so. [default: 24]",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def copying_options(command: F) -> F:
+    """When snapshots are taken and read back, and which of them stay."""
+    for option in reversed(
+        (
+            click.option(
+                "--snapshot-every",
+                "snapshot_every_minutes",
+                type=float,
+                metavar="MINUTES",
+                help="Take snapshots by itself, so many minutes apart. [default: never]",
+            ),
+            click.option(
+                "--verify-every",
+                "verify_every_days",
+                type=float,
+                metavar="DAYS",
+                help="Where snapshots are taken by itself: how often the newest is read back whole; 0: never. "
+                "[default: 7]",
+            ),
+            click.option(
+                "--keep-last", type=int, metavar="N", help="So many of the newest snapshots stay. [default: 3]"
+            ),
+            click.option(
+                "--keep-hourly",
+                type=int,
+                metavar="N",
+                help="So does the newest of each of the last N hours that have one. [default: 24]",
+            ),
+            click.option("--keep-daily", type=int, metavar="N", help="And of each of the last N days. [default: 7]"),
+            click.option(
+                "--snapshot-md5",
+                type=click.Choice(["all", "small"]),
+                help="Which files a snapshot has the MD5 of, beside their BLAKE3; small: up to 16 MiB. Large files "
+                "that change are snapshotted two to three times as fast without. [default: all]",
             ),
         )
     ):

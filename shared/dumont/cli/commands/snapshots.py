@@ -61,14 +61,15 @@ def snapshot() -> None:
 
 @snapshot.command("take")
 @click.argument("name", type=MachineName())
+@click.option("--rehash", is_flag=True, help="Read every file, not only those whose size or times changed.")
 @click.option("--detach", is_flag=True, help="Return at once instead of following.")
 @common_options
-def take(cli: Cli, name: str, detach: bool) -> None:
+def take(cli: Cli, name: str, rehash: bool, detach: bool) -> None:
     """Take a snapshot of the machine NAME."""
     from dumont.cli.follow import failure, follow
 
     with cli.client() as client:
-        accepted = client.post("snapshot", body={"name": name})
+        accepted = client.post("snapshot", body={"name": name} | ({"rehash": True} if rehash else {}))
         operation: Json = accepted.get("operation") or {}
         identifier = str((accepted.get("snapshot") or {}).get("id") or operation.get("snapshot_id"))
         if detach:
