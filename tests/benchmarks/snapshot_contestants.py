@@ -73,17 +73,16 @@ class Contestant:
 class Engine(Contestant):
     """Ours, as the agent starts it: a process that reads its job from standard input."""
 
-    name = "dumont"
-
-    def __init__(self, root: Path, endpoint: str, options: dict[str, Any] | None = None) -> None:
+    def __init__(self, root: Path, endpoint: str, name: str = "dumont", options: dict[str, Any] | None = None) -> None:
+        self.name, self._folder = name, name.replace(" ", "-")
         self._root, self._endpoint, self._options = root, endpoint, options or {}
         self._count = self._round = 0
         self._taken: dict[str, Any] = {}
 
     def fresh(self, round_number: int) -> None:
         self._round = round_number
-        shutil.rmtree(self._root / "state", ignore_errors=True)
-        shutil.rmtree(self._root / "store" / BUCKET / "dumont", ignore_errors=True)
+        shutil.rmtree(self._root / f"state-{self._folder}", ignore_errors=True)
+        shutil.rmtree(self._root / "store" / BUCKET / self._folder, ignore_errors=True)
 
     def snapshot(self, workspace: Path) -> Run:
         self._count += 1
@@ -98,7 +97,7 @@ class Engine(Contestant):
         return self._run("restore", self._taken["snapshot_id"], to, manifest=manifest)
 
     def stored_bytes(self) -> int:
-        return folder_bytes(self._root / "store" / BUCKET / "dumont")
+        return folder_bytes(self._root / "store" / BUCKET / self._folder)
 
     def _run(self, action: str, snapshot_id: str, workspace: Path, **values: Any) -> Run:
         job = {
@@ -112,10 +111,10 @@ class Engine(Contestant):
                 "key_id": "bench",
                 "secret": "bench-secret",
             },
-            "prefix": f"dumont/{self._round}/",
+            "prefix": f"{self._folder}/{self._round}/",
             "data_key": KEY,
             "workspace": str(workspace),
-            "state_dir": str(self._root / ("state" if action == "snapshot" else "state of the new host")),
+            "state_dir": str(self._root / f"{'state' if action == 'snapshot' else 'new-state'}-{self._folder}"),
             "options": self._options,
             **values,
         }
