@@ -123,7 +123,7 @@ def month_usd(use: Use, *, free: bool) -> dict[str, float]:
         gib += seconds * mib / 1024
         requests += use.requests[name]
     tib = 2 * use.messages * prices.PUBSUB_BYTES_LEAST / 2**40
-    jobs = 1.0
+    jobs = 2.0
     if free:
         reads = max(0.0, reads - prices.FIRESTORE_READS_FREE_PER_DAY * days)
         writes = max(0.0, writes - prices.FIRESTORE_WRITES_FREE_PER_DAY * days)

@@ -36,6 +36,8 @@ KINDS: dict[str, tuple[float, tuple[float, float] | None]] = {
 """Kinds of trouble: their shares, and for how long they last (of a hung host: until its provider notices). Chosen."""
 SWEEP_SECONDS, SWEEPS_FOR_SECONDS = 3.0, 58.0
 """As deployed: `SweepRequest`'s defaults."""
+LOOKS_FOR_SECONDS, LOOK_SECONDS = 10.0, 60.0
+"""As deployed: the hourly one of `infra/schedule.tf`."""
 WARM_UP_SECONDS = 1800.0
 RENTED_EACH_SECONDS = 10.0
 """Nobody rents a hundred machines in one moment: their races would take the same few offers from one another."""
@@ -58,7 +60,7 @@ class Plan:
 
 
 class PausableSweeps:
-    """What starts the sweeps each minute, as Cloud Scheduler does: it can be paused."""
+    """What starts the sweeps each minute, as Cloud Scheduler does: it can be paused, but for one sweep an hour."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -78,11 +80,22 @@ class PausableSweeps:
     def start(self) -> None:
         """Begin, and go on for ever."""
         if not self._paused:
-            self._world.hub.spawn("sweep", self._sweep, ended=functools.partial(_ended, self._world))
+            self._spawn(SWEEPS_FOR_SECONDS, SWEEP_SECONDS)
         self._world.hub.after(60.0, self.start)
 
-    def _sweep(self) -> None:
-        sweep_for(self._world.ports, seconds=SWEEPS_FOR_SECONDS, every_seconds=SWEEP_SECONDS)
+    def look_hourly(self) -> None:
+        """Begin with an hour's wait, and go on for ever."""
+        self._world.hub.after(HOUR, self._look)
+
+    def _look(self) -> None:
+        self._spawn(LOOKS_FOR_SECONDS, LOOK_SECONDS)
+        self.look_hourly()
+
+    def _spawn(self, seconds: float, every_seconds: float) -> None:
+        def sweep() -> None:
+            sweep_for(self._world.ports, seconds=seconds, every_seconds=every_seconds)
+
+        self._world.hub.spawn("sweep", sweep, ended=functools.partial(_ended, self._world))
 
 
 Begun = Callable[[World, Measures], None]
@@ -108,6 +121,7 @@ def _live(plan: Plan, world: World, begun: Begun) -> Findings:
     measures = Measures()
     measures.watch(world)
     sweeps.start()
+    sweeps.look_hourly()
     world.agents.start()
     names = [f"m{number}" for number in range(plan.machines)]
     for number, name in enumerate(names):

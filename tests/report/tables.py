@@ -132,7 +132,7 @@ def operations(taken: Mapping[str, Findings]) -> str:
     remark = (
         "<small>Documents of Firestore, messages of Pub/Sub and requests by function, in an hour of the whole fleet; "
         "busy while any operation is open. With nothing there, and with all machines asleep, the sweeps’ schedule is "
-        "paused, and nothing runs at all.</small>"
+        "paused: but for a look an hour, nothing runs.</small>"
     )
     return table(columns, rows) + remark
 

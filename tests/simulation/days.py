@@ -17,7 +17,6 @@ from dumont.domain.errors import ScheduleUnavailable, StoreError, UserError
 from dumont.domain.reaping import held_by
 from dumont.domain.records import Machine, MachineState, Operation
 from dumont.operations import destroy, hibernate, wake
-from dumont.operations.rest import wake_if_possible
 from dumont.optional_ports import ScheduleState
 from dumont.ports import Query
 from tests.simulation import users
@@ -30,7 +29,8 @@ SHARE = 0.05
 VISITS_EVERY_SECONDS = 10 * 3600.0
 REST_SECONDS = 1200.0
 """In which the sweeps come to rest where nothing is open: ten minutes, and the minutes of two sweeps that fail."""
-WISHES_AGAIN_SECONDS = 30.0
+LOOKS_EVERY_SECONDS = 3600.0
+"""A second schedule, which nobody pauses, looks once an hour whether it is right to rest (`infra/schedule.tf`)."""
 TRIES = 24
 KEEPS_SECONDS = 300.0
 RESTING = (MachineState.HIBERNATED, MachineState.FAILED, MachineState.DESTROYED)
@@ -44,8 +44,9 @@ class SimSchedule:
         self._world = world
         self._rng = random.Random(f"schedule/{world.seed}")
         self.paused = False
-        self._owed = False
-        """Whether somebody's resume has failed, or they died at it, since it was paused."""
+        self.owed = False
+        """Whether somebody's resume has failed, or they died at it, since it was paused: what they wished may wait for
+        the hourly look."""
 
     def pause(self) -> None:
         """Start no more sweeps."""
@@ -61,17 +62,10 @@ class SimSchedule:
         return ScheduleState.PAUSED if self.paused else ScheduleState.RUNNING
 
     def _set(self, *, paused: bool) -> None:
-        if not paused:
-            self._owed = True
-            self._world.hub.after(WISHES_AGAIN_SECONDS, self._somebody_wishes)
+        self.owed = self.owed or not paused
         self._call("pause" if paused else "resume")
-        self.paused, self._owed = paused, False
+        self.paused, self.owed = paused, False
         self._call("answer")
-
-    def _somebody_wishes(self) -> None:
-        """Where a resume failed, what was wished lies until anybody wishes anything (FOUND.md): somebody does."""
-        if self._owed:
-            ask(self._world, "any wish", lambda: wake_if_possible(self._world.ports, self))
 
     def _call(self, call: str) -> None:
         world = self._world
@@ -89,6 +83,12 @@ def let_sweeps_rest(world: World) -> SimSchedule:
     """From now on they do where nothing is left for them to do."""
     schedule = world.schedule = SimSchedule(world)
     world.ports = dataclasses.replace(world.ports, make_schedule=lambda: schedule)
+
+    def look() -> None:
+        world.start_sweep(seconds=10.0, every_seconds=60.0)
+        world.hub.after(LOOKS_EVERY_SECONDS, look)
+
+    world.hub.after(LOOKS_EVERY_SECONDS, look)
     return schedule
 
 
@@ -101,7 +101,7 @@ def live(world: World) -> None:
     _all_rest(world)
     while world.hub.now < until and world.schedule.paused:
         world.hub.run(min(until, world.hub.now + rng.expovariate(1 / VISITS_EVERY_SECONDS)))
-        _is_right_to_rest(world)
+        is_right_to_rest(world)
         sleeping = [m.id for m in world.store.quiet.find(Machine, ALL) if m.state is MachineState.HIBERNATED]
         if sleeping and world.hub.now < until:
             _visit(world, rng, rng.choice(sleeping))
@@ -146,11 +146,12 @@ def _under_way(world: World) -> bool:
     return bool(world.market.live(world.hub.now)) or any(op.open for op in world.store.quiet.find(Operation, ALL))
 
 
-def _is_right_to_rest(world: World) -> None:
-    """Nothing sweeps for hours: nothing was to be left that needs it."""
+def is_right_to_rest(world: World) -> None:
+    """Nothing sweeps for hours: nothing was to be left that needs it, but for what a failed resume left to the next
+    hourly look."""
     waiting = [op for op in world.store.quiet.find(Operation, ALL) if op.open]
     live = [i.label for i in world.market.live(world.hub.now)]
-    if world.schedule is not None and world.schedule.paused and (waiting or live):
+    if world.schedule is not None and world.schedule.paused and not world.schedule.owed and (waiting or live):
         raise Broken(f"invariant 7: nothing sweeps, and {waiting or live} is there")
 
 

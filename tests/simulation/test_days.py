@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from dumont.domain.records import Machine, MachineSpec, MachineState, OperationKind
@@ -29,7 +31,8 @@ def test_days_in_which_nothing_runs_cost_next_to_nothing() -> None:
     days.live(world)
     assert world.hub.now - begins_at >= days.DAY_SECONDS
     assert schedule.paused
-    assert world.hub.port_calls < 3000, "twenty minutes of sweeps, and no more"
+    looks = (world.hub.now - begins_at) / days.LOOKS_EVERY_SECONDS
+    assert world.hub.port_calls < 1000 + 60 * looks, "twenty minutes of sweeps, and a look an hour"
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,25 @@ def test_what_waits_while_nothing_sweeps_is_noticed() -> None:
     world, schedule = a_world(Weather())
     world.hub.run(world.hub.now + days.REST_SECONDS)
     assert schedule.paused
+    days.is_right_to_rest(world)
     op = new_operation("op-1", OperationKind.PROVISION, "ada", 1, world.hub.now, requested_by="user")
     world.store.quiet.transact(lambda tx: tx.put(op))
     with pytest.raises(Broken, match="nothing sweeps"):
-        days.live(world)
+        days.is_right_to_rest(world)
+
+
+def test_a_wish_of_which_nobody_heard_is_found_within_the_hour() -> None:
+    """Whoever wished died before the resume, and the message is lost as well."""
+    world, schedule = a_world(Weather(message_lost=1.0))
+    begins_at = world.hub.now
+    world.hub.run(begins_at + days.LOOKS_EVERY_SECONDS - 300.0)
+    unheard = dataclasses.replace(world.ports, make_schedule=None)
+    days.ask(world, "up", lambda: provision.request(unheard, "ada", SPEC, requested_by="user"))
+    world.hub.run(world.hub.now + 60.0)
+    assert schedule.paused
+    world.weather.message_lost = 0.0
+    world.hub.run(begins_at + days.LOOKS_EVERY_SECONDS + 900.0)
+    assert not schedule.paused
+    ada = world.store.quiet.get(Machine, "ada")
+    assert ada is not None
+    assert ada.state is MachineState.RUNNING

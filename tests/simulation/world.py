@@ -304,18 +304,22 @@ class World:
         said, for so long; deployed, every 3 s for nearly the minute."""
 
         def tick() -> None:
-            rests = self.schedule is not None and self.schedule.paused
-            if not rests and not self.outages.away("scheduler", self.hub.now):
-                self.hub.spawn(
-                    "sweep",
-                    lambda: _sweep(self.ports, seconds, every_seconds),
-                    dies_at=self.death(),
-                    ended=lambda error: self._sweep_ended(error),
-                )
+            if self.schedule is None or not self.schedule.paused:
+                self.start_sweep(seconds=seconds, every_seconds=every_seconds)
             self.hub.after(60.0, tick)
 
         tick()
         self.agents.start()
+
+    def start_sweep(self, *, seconds: float, every_seconds: float) -> None:
+        """Cloud Scheduler calls the sweep, if it is not away."""
+        if not self.outages.away("scheduler", self.hub.now):
+            self.hub.spawn(
+                "sweep",
+                lambda: _sweep(self.ports, seconds, every_seconds),
+                dies_at=self.death(),
+                ended=lambda error: self._sweep_ended(error),
+            )
 
     def _sweep_ended(self, error: Exception | None) -> None:
         if error is not None and not self.expected(error):

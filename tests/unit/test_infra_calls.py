@@ -34,7 +34,13 @@ def test_what_google_calls_and_nothing_else_looks_for_the_callers_token(planned:
     sent = {name: plan["push_config"][0]["oidc_token"][0]["audience"] for name, plan in pushes.items()}
     sent |= {name: plan["http_target"][0]["oidc_token"][0]["audience"] for name, plan in calls.items()}
     assert sent == audiences
-    for place in ("google_pubsub_subscription", "work"), ("google_cloud_scheduler_job", "job"):
+    for name, plan in instances(planned, "google_cloud_scheduler_job.look").items():
+        assert plan["http_target"][0]["oidc_token"][0]["audience"] == audiences[name]
+    for place in (
+        ("google_pubsub_subscription", "work"),
+        ("google_cloud_scheduler_job", "job"),
+        ("google_cloud_scheduler_job", "look"),
+    ):
         assert "google_service_account.caller.email" in repr(resource(*place))
 
 

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import FunctionType
 from typing import Any
+from urllib.parse import parse_qsl
 
 import functions_framework
+import msgspec
 import pytest
 
 from dumont import queries, settings
@@ -20,6 +22,7 @@ from dumont.build.infra import render
 from dumont.build.reach import Need, needs
 from dumont.domain.collections import RECORDS
 from dumont.domain.records import OperationKind
+from dumont.edge.requests import SweepRequest
 from dumont.operations import alerts, subscribers
 from dumont.operations.runner import TOPICS
 from dumont.ports import Query, Where
@@ -89,6 +92,18 @@ def test_what_is_scheduled_is_called_as_often_as_declared(planned: dict[str, dic
     sweep = jobs["heartbeat-check"]
     environment = instances(planned, "google_cloudfunctions2_function.function")["provision"]["service_config"][0]
     assert environment["environment_variables"]["DUMONT_SCHEDULER_JOB"].endswith(f"/jobs/{sweep['name']}")
+
+
+def test_an_hourly_look_is_called_whether_the_sweeps_rest_or_not(planned: dict[str, dict[str, Any]]) -> None:
+    looks, sweeps = (instances(planned, f"google_cloud_scheduler_job.{name}") for name in ("look", "job"))
+    assert looks.keys() == sweeps.keys()
+    for name, look in looks.items():
+        assert look["name"] != sweeps[name]["name"], "what is paused is the other"
+        assert look["schedule"].split()[1:] == ["*"] * 4, "once an hour"
+    (target,) = resource("google_cloud_scheduler_job", "look")["http_target"]
+    query = unquoted(target["uri"]).partition("?")[2]
+    given = msgspec.convert(dict(parse_qsl(query)), SweepRequest, strict=False)
+    assert 0 < given.seconds < given.every_seconds, "one sweep, under a lease that no minute's sweeper waits for long"
 
 
 def test_a_message_waits_for_as_long_as_its_worker_may_run(planned: dict[str, dict[str, Any]]) -> None:

@@ -120,15 +120,21 @@ def test_a_machine_that_lives_in_peace_has_no_deaths_and_its_heartbeats_are_coun
     assert findings.failovers == 0
     assert findings.served_seconds == pytest.approx(1800.0)
     assert findings.used().requests["heartbeat"] == pytest.approx(360, abs=2)
-    assert findings.used().requests["heartbeat-check"] == pytest.approx(30, abs=1)
+    assert findings.used().requests["heartbeat-check"] == pytest.approx(31, abs=1), "one a minute, and one an hour"
     assert sum(findings.spent_seconds.values()) == pytest.approx(1800.0)
 
 
-def test_nothing_is_used_while_nothing_is_there() -> None:
+def test_while_nothing_is_there_a_look_an_hour_is_all_that_is_paid_for() -> None:
     findings = fleet.live(Plan("nothing there", 1, 24.0, 5, None, "destroyed"))
-    assert findings.used() == Use()
+    used = findings.used()
+    assert used.requests == {"heartbeat-check": pytest.approx(24, abs=1)}
+    assert used.messages == 0
+    assert used.reads < 24 * 50
     assert findings.virtual_seconds == 86_400.0
-    assert sum(month_usd(bills.a_month(findings), free=False).values()) == prices.SCHEDULER_JOB_PER_MONTH
+    month = month_usd(bills.a_month(findings), free=False)
+    assert month.pop("Scheduler") == 2 * prices.SCHEDULER_JOB_PER_MONTH
+    assert sum(month.values()) < 0.03
+    assert sum(month_usd(bills.a_month(findings), free=True).values()) == 0.0
 
 
 def test_a_bill_grows_by_what_each_machine_uses() -> None:
@@ -205,7 +211,7 @@ def test_the_figures_name_what_they_are_of() -> None:
     made = report()
     figures = {figure.name: figure.value for figure in made.figures}
     assert figures["faults: a host's death, fenced, p50"] == 12.0
-    assert figures["control plane, 1 machines for a month"] == pytest.approx(0.3 + 0.9 + 0.1)
+    assert figures["control plane, 1 machines for a month"] == pytest.approx(0.3 + 0.9 + 0.2)
     assert as_json(made)["worlds"][FAULTS]["troubles"][0]["kind"] == "hung"
 
 

@@ -13,6 +13,9 @@ A wish that reads PAUSING does not know whether its resume came before the sweep
 is: a sweeper that lives looks after its pause and resumes; if it died between the two, the phase still says so,
 and whoever calls `wake` next (a worker's invocation, another wish) resumes again. Only a resume that is known to follow
 the pause (PAUSED, or a PAUSING so old that its call has ended) sets the phase to AWAKE, and only in its own turn.
+
+A wish that could not resume is made good by the worker that its message leads to. Where the message is lost as well, an
+hourly sweep of a second schedule, which is never paused, finds what was left, and resumes.
 """
 
 from __future__ import annotations
