@@ -48,7 +48,9 @@ class Invariants:
         self._seen_alive: dict[int, MarketInstance] = {}
         self._ours: list[MarketInstance] = []
         """Our instances on the market when it was last asked for something."""
-        self._over_budget_since: dict[str, float] = {}
+        self._all_over_budget_since: float | None = None
+        self._over_cap: dict[tuple[str, float], tuple[float, float]] = {}
+        """Of each machine's life since when its own cap was passed, and for how many seconds it has billed since."""
         self._next_check = 0.0
         self._prefix = label_prefix(DEPLOYMENT)
         self._seen: dict[type, int] = {}
@@ -80,7 +82,7 @@ class Invariants:
         live = [i for i in self._ours if i.exists(now)]
         self._lost_workspaces(live)
         if not live and not self._unowned_since:
-            self._over_budget_since.clear()  # nothing lives: whatever is rented next has its own time
+            self._all_over_budget_since = None  # nothing lives: whatever is rented next has its own time
             self._next_check = now + LOOK_SECONDS
             return
         self._look(live)
@@ -201,11 +203,12 @@ class Invariants:
             ]
             spent, budget_usd = sum(bill.get(i, 0.0) for i in mine), machine.spec.budget_usd or 0.0
             if spent < budget_usd or alive.isdisjoint(mine):
-                self._over_budget_since.pop(machine.id, None)
                 continue
-            since = self._over_budget_since.setdefault(machine.id, now)
-            allowed = SWEEP_SECONDS + self._slack(since, now)
-            if now - since > allowed:
+            # All the time that it lived so, however often it was let go and rented again in between.
+            life = (machine.id, machine.created_at)
+            since, seconds = self._over_cap.get(life, (now, 0.0))
+            self._over_cap[life] = (since, seconds + LOOK_SECONDS)
+            if seconds > SWEEP_SECONDS + self._slack(since, now):
                 raise Broken(f"invariant 8: {machine.id} spent ${spent:.4f} of ${budget_usd:.4f}")
 
     def _within_budget_of_all(self, live: list[MarketInstance]) -> None:
@@ -217,9 +220,9 @@ class Invariants:
         waking = [m for m in world.store.quiet.find(Machine, ALL) if m.state is MachineState.WAKING]
         spent = sum(self._billed().values())
         if spent < budget.usd_total or not live or waking:
-            self._over_budget_since.pop(ALL_MACHINES, None)
+            self._all_over_budget_since = None
             return
-        since = self._over_budget_since.setdefault(ALL_MACHINES, now)
+        since = self._all_over_budget_since = self._all_over_budget_since or now
         if now - since > 2 * SWEEP_SECONDS + self._slack(since, now):
             raise Broken(f"invariant 8: all spent ${spent:.4f} of ${budget.usd_total:.4f}, and {live[0].label} lives")
 

@@ -37,6 +37,9 @@ CALL_SECONDS = 30.0
 """What one call of the store may take with all its retries; well below `ports.CALL_SECONDS_MAX`."""
 RPC_SECONDS = 15.0
 ROLLBACK_SECONDS = 2.0
+TRY_SECONDS_LEAST = 0.1
+"""With less time left nothing is tried again: cut short in the middle, a commit would have an unknown outcome, and a
+read the wrong reason."""
 
 _TRANSIENT = (
     exceptions.Aborted,  # also of plain reads: "Transaction lock timeout" behind a transaction that was abandoned
@@ -155,7 +158,7 @@ class FirestoreStore:
             initial=0.05,
             maximum=2.0,
             multiplier=2.0,
-            timeout=max(0.0, deadline - self._monotonic()),
+            timeout=max(0.0, deadline - TRY_SECONDS_LEAST - self._monotonic()),
         )
         try:
             return again(call)()

@@ -5,6 +5,7 @@ The jars are started directly: killing the `gcloud emulators` wrapper leaves its
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import os
 import shutil
@@ -56,7 +57,7 @@ class EmulatorFailed(DumontError):
     """The emulator did not start; the message ends with its last output."""
 
 
-class _Emulator:
+class _Emulator(abc.ABC):
     """A running emulator between `with` and its end. Enter it from a thread that outlives it: on Linux the process
     dies with the thread that started it.
     """
@@ -71,11 +72,13 @@ class _Emulator:
         self.host = ""
         """host:port, as `FIRESTORE_EMULATOR_HOST` and `PUBSUB_EMULATOR_HOST` have it."""
 
+    @abc.abstractmethod
     def _jar(self, sdk_root: Path) -> Path | None:
-        raise NotImplementedError
+        """Where it lies within an SDK; None if it is not installed."""
 
+    @abc.abstractmethod
     def _command(self, jar: Path, port: int) -> list[str]:
-        raise NotImplementedError
+        """What is given to Java after its own options."""
 
     def __enter__(self) -> Self:
         java = find_java(self._environment)
