@@ -194,7 +194,7 @@ def deployed(folder: Path, bundles: dict[str, Bundle], environments: Environment
         credentials.touch(0o600)
         credentials.write_text(json.dumps({front.url: key}))
         # Cloud Scheduler: its own token is put on by the front.
-        scheduler = Scheduler(f"{front.url}{SIGNED}/heartbeat-check", "signed-by-the-front", every_seconds=0.5)
+        scheduler = Scheduler(f"{front.url}{SIGNED}/heartbeat-check", "signed-by-the-front", every_seconds=1.0)
         scheduler.start()
         stack.callback(scheduler.close)
         yield Cloud(None, folder, front.port, market_port)

@@ -37,6 +37,11 @@ CALL_SECONDS = 30.0
 """What one call of the store may take with all its retries; well below `ports.CALL_SECONDS_MAX`."""
 RPC_SECONDS = 15.0
 ROLLBACK_SECONDS = 2.0
+FIRST_PAUSE_SECONDS = 0.05
+FIRST_PAUSE_OF_LOSERS_SECONDS = 0.5
+"""Before a transaction that lost is run again, at random up to this, and twice as much each time: who comes back at
+once locks what the winner of that round still waits for, and both lose again (seen, on a slow computer, for minutes;
+Google's own clients begin with a second)."""
 TRY_SECONDS_LEAST = 0.1
 """With less time left nothing is tried again: cut short in the middle, a commit would have an unknown outcome, and a
 read the wrong reason."""
@@ -136,7 +141,7 @@ class FirestoreStore:
                 raise
             return result
 
-        return self._retrying((_Lost,), deadline, attempt)
+        return self._retrying((_Lost,), deadline, attempt, first_pause_seconds=FIRST_PAUSE_OF_LOSERS_SECONDS)
 
     # --- Calls ----------------------------------------------------------------------------------------------------
 
@@ -151,12 +156,19 @@ class FirestoreStore:
             raise exceptions.DeadlineExceeded(message)  # type: ignore[no-untyped-call]
         return min(RPC_SECONDS, left)
 
-    def _retrying(self, passing: tuple[type[Exception], ...], deadline: float, call: Callable[[], T]) -> T:
+    def _retrying(
+        self,
+        passing: tuple[type[Exception], ...],
+        deadline: float,
+        call: Callable[[], T],
+        *,
+        first_pause_seconds: float = FIRST_PAUSE_SECONDS,
+    ) -> T:
         """Make the call, again while it fails with what passes, and raise what is left as the store's own errors."""
         again = retry.Retry(
             predicate=retry.if_exception_type(*passing),
-            initial=0.05,
-            maximum=2.0,
+            initial=first_pause_seconds,
+            maximum=4.0,
             multiplier=2.0,
             timeout=max(0.0, deadline - TRY_SECONDS_LEAST - self._monotonic()),
         )
