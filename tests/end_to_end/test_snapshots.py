@@ -272,7 +272,9 @@ def test_a_killed_engine_goes_on_and_no_secret_is_left_anywhere(
     engine.kill()
     assert complete_ones(cloud, "victim") == [], "nothing half done counts"
     wait_for(lambda: cloud_steps(cloud, operation).count("start engine") == 2, seconds=20, why="it is started again")
-    assert complete_ones(cloud, "victim") == []
+    complete = complete_ones(cloud, "victim")
+    # Asked in this order: on a slow computer the second run may have ended by now, and then it was verified first.
+    assert complete == [] or "verify" in cloud_steps(cloud, operation)
     store.mend()
     on_disk += list(host.all_bytes())
     ended = cloud.ended(operation)
